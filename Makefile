@@ -1,0 +1,54 @@
+# Every command a person needs. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+# uv from the PATH, else one in a venv of its own, so that a system Python that refuses pip works too.
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+ENGINE ?= dev
+LOCK := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--custom-compile-command "make lock" --extra local --extra dev pyproject.toml engine/pyproject.toml
+
+.PHONY: help setup run test check guard lock lock-current format clean
+
+help:  ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.ready  ## Create .venv from requirements.lock (every other command does this first)
+
+run: $(VENV)/.ready  ## Serve the six agents, run the demo, then serve until Ctrl-C (ONCE=1: end after the demo)
+	@$(BIN)/python -m langgraph_runtime_holdfast.local --engine $(ENGINE) $(if $(ONCE),--once) -- $(BIN)/holdfast demo
+
+test: $(VENV)/.ready  ## Run every test: unit, contract, faults, e2e
+	@$(BIN)/pytest
+
+check: $(VENV)/.ready lock-current  ## Lint, types, import rules, graph guard, lock is current
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-timing-report 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/python -m graphs.kit.guard
+
+guard: $(VENV)/.ready  ## Check every graph of langgraph.json against the rules of graphs/
+	@$(BIN)/python -m graphs.kit.guard
+
+lock: $(UV)  ## Take the newest versions that pyproject.toml allows into requirements.lock
+	@$(LOCK) --upgrade --output-file requirements.lock
+
+lock-current: $(UV)
+	@$(LOCK) --output-file requirements.lock
+
+format: $(VENV)/.ready  ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean:  ## Remove the environment, caches and local state
+	rm -rf $(VENV) .uv .holdfast .langgraph_api .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/.ready: requirements.lock pyproject.toml engine/pyproject.toml | $(UV)
+	@echo "setting up $(VENV) from requirements.lock …"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11' $(VENV)
+	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	@$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e . -e ./engine
+	@touch $@
+
+.uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Holdfast needs Python 3.11 or newer; set PYTHON=/path/to/one")'
+	@$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check uv

@@ -1,0 +1,1 @@
+"""What runs: one folder an agent, and `kit/`, what they share."""

@@ -1,0 +1,47 @@
+"""Retry and time limits for nodes that leave the process.
+
+Only transient faults are retried: what the other side may answer differently in a moment. A wrong input, a
+bug, or a computation that took too long gives the same result again, so it is final at once.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httpx
+from langgraph.types import RetryPolicy
+
+TRANSIENT_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+
+MODEL_TIMEOUT_SECONDS: Final = 120.0
+"""A model call streams for at most this long."""
+
+TOOL_TIMEOUT_SECONDS: Final = 90.0
+"""A tool node may compute for at most this long; `offload` limits single computations further."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Say whether trying the same call again may succeed.
+
+    True for lost or refused connections, for httpx transport faults, and for any client library's exception
+    that carries an HTTP `status_code` of TRANSIENT_STATUS (OpenAI's, Anthropic's and httpx's own do) or whose
+    cause does.
+    """
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in TRANSIENT_STATUS
+    if isinstance(error, httpx.TransportError | ConnectionError):
+        return True
+    if getattr(error, "status_code", None) in TRANSIENT_STATUS:
+        return True
+    # Model clients wrap the transport fault in a class of their own and chain it.
+    return error.__cause__ is not None and is_transient(error.__cause__)
+
+
+TRANSIENT_RETRY: Final = RetryPolicy(
+    initial_interval=0.5,
+    backoff_factor=2.0,
+    max_interval=8.0,
+    max_attempts=4,
+    jitter=True,
+    retry_on=is_transient,
+)

@@ -1,0 +1,1 @@
+"""What is plugged into the server: authentication, and later custom routes."""
