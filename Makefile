@@ -18,7 +18,7 @@ help:  ## List the commands
 setup: $(VENV)/.ready  ## Create .venv from requirements.lock (every other command does this first)
 
 run: $(VENV)/.ready  ## Serve the six agents, run the demo, then serve until Ctrl-C (ONCE=1: end after the demo)
-	@$(BIN)/python -m langgraph_runtime_holdfast.local --engine $(ENGINE) $(if $(ONCE),--once) -- $(BIN)/holdfast demo
+	@$(BIN)/python -m langgraph_runtime_holdfast.local --engine $(ENGINE) --end-with-parent $(if $(ONCE),--once) -- $(BIN)/holdfast demo
 
 test: $(VENV)/.ready  ## Run every test: unit, contract, faults, e2e
 	@$(BIN)/pytest

@@ -1,0 +1,1 @@
+"""The local stack: embedded Postgres, the LangGraph server and the callback receiver, run as one."""

@@ -1,0 +1,73 @@
+"""The engines: how each one's server is started and told that it works."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from langgraph_runtime_holdfast.local.errors import LocalStackError
+from langgraph_runtime_holdfast.local.ports import HOST
+
+JOBS_PER_WORKER = 10
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to serve langgraph.json over the LangGraph Server API."""
+
+    name: str
+    command: Callable[[Path, int], list[str]]
+    """From the path of langgraph.json and the port to a command line."""
+    modules: tuple[str, ...]
+    """What must be installed for it."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Defaults; what the user sets wins."""
+
+    def check_installed(self) -> None:
+        """Raise LocalStackError if a part of this engine is not installed."""
+        for module in self.modules:
+            if importlib.util.find_spec(module) is None:
+                raise LocalStackError(
+                    f"the engine {self.name} needs the module {module}, which is not installed. "
+                    "Run `make setup`."
+                )
+
+
+def _dev_command(config: Path, port: int) -> list[str]:
+    options = ["--host", HOST, "--port", str(port), "--no-browser", "--no-reload"]
+    jobs = ["--n-jobs-per-worker", str(JOBS_PER_WORKER)]
+    return [sys.executable, "-m", "langgraph_cli", "dev", "--config", str(config), *options, *jobs]
+
+
+# No egress unless asked for: version check, usage statistics and traces are off. The log is a file, hence no
+# colours.
+QUIET = {
+    "LOG_COLOR": "false",
+    "LANGGRAPH_NO_VERSION_CHECK": "true",
+    "LANGGRAPH_CLI_NO_ANALYTICS": "1",
+    "LANGSMITH_TRACING": "false",
+}
+
+ENGINES = {
+    engine.name: engine
+    for engine in (
+        Engine(
+            name="dev",
+            command=_dev_command,
+            modules=("langgraph_cli", "langgraph_api", "langgraph_runtime_inmem"),
+            environment=QUIET,
+        ),
+    )
+}
+
+
+def find_engine(name: str) -> Engine:
+    """Look up an engine by name.
+
+    Raises:
+        LocalStackError: there is none of that name; lists those there are.
+    """
+    if name not in ENGINES:
+        raise LocalStackError(f"there is no engine {name!r}. Choose one of: {', '.join(sorted(ENGINES))}.")
+    return ENGINES[name]
