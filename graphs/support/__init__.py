@@ -1,0 +1,1 @@
+"""The support agent: answers from written policies, and asks a human before all but trivial replies."""
