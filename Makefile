@@ -23,18 +23,24 @@ run: $(VENV)/.ready  ## Serve the six agents, run the demo, then serve until Ctr
 test: $(VENV)/.ready  ## Run every test: unit, contract, faults, e2e
 	@$(BIN)/pytest
 
-check: $(VENV)/.ready lock-current  ## Lint, types, import rules, graph guard, lock is current
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-timing-report 2>/dev/null || $(BIN)/lint-imports
+check: lock-current  ## Lint, types, import rules, graph guard, lock is current
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 	@$(BIN)/python -m graphs.kit.guard
 
 guard: $(VENV)/.ready  ## Check every graph of langgraph.json against the rules of graphs/
 	@$(BIN)/python -m graphs.kit.guard
 
-lock: $(UV)  ## Take the newest versions that pyproject.toml allows into requirements.lock
+lock: | $(UV)  ## Take the newest versions that pyproject.toml allows into requirements.lock
 	@$(LOCK) --upgrade --output-file requirements.lock
+	@$(MAKE) --no-print-directory setup
 
-lock-current: $(UV)
-	@$(LOCK) --output-file requirements.lock
+lock-current: $(VENV)/.ready
+	@cp requirements.lock $(VENV)/requirements.lock && $(LOCK) --output-file $(VENV)/requirements.lock
+	@cmp --silent requirements.lock $(VENV)/requirements.lock || \
+		{ echo "requirements.lock does not match pyproject.toml: run 'make lock' and commit it"; exit 1; }
 
 format: $(VENV)/.ready  ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -7,7 +7,8 @@ run is cancelled:
 - `in_thread` for code that waits or releases the GIL (files, DuckDB, numpy). A thread cannot be killed: past
   the limit it is abandoned, and goes on in the background until it returns, still counted against the bound.
 - `in_process` for pure-Python computing and for libraries that may run away. Past the limit, or when the run
-  is cancelled, the process is killed. Function, arguments and result are pickled.
+  is cancelled, the process is killed. Function, arguments and result are pickled. The worker imports the
+  program's main file, so a script of yours needs its `if __name__ == "__main__":`.
 """
 
 from __future__ import annotations

@@ -31,9 +31,13 @@ class InputProblem(Exception):  # noqa: N818 - it is an answer to the user, not 
     """The user's input cannot be worked with; the message says why and the cure says what to change."""
 
     def __init__(self, code: str, message: str, cure: str) -> None:
-        """Keep the three parts; `str()` joins message and cure."""
-        super().__init__(f"{message} {cure}")
+        """Keep the three parts; all of them are arguments, so that it can be raised in a worker process."""
+        super().__init__(code, message, cure)
         self.problem = Problem(code=code, message=message, cure=cure)
+
+    def __str__(self) -> str:
+        """What is wrong and what to do, as the user reads it."""
+        return f"{self.problem['message']} {self.problem['cure']}"
 
 
 def parse_input(model: type[Model], value: object, *, key: str) -> Model:
