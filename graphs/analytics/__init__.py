@@ -1,0 +1,1 @@
+"""Profiles a table (CSV or Parquet), answers questions by read-only SQL, and draws the answer."""

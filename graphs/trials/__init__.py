@@ -1,0 +1,1 @@
+"""Plans and follows a clinical trial: sample size and power, survival comparison, interim look."""
