@@ -37,7 +37,10 @@ class Engine:
 def _dev_command(config: Path, port: int) -> list[str]:
     options = ["--host", HOST, "--port", str(port), "--no-browser", "--no-reload"]
     jobs = ["--n-jobs-per-worker", str(JOBS_PER_WORKER)]
-    return [sys.executable, "-m", "langgraph_cli", "dev", "--config", str(config), *options, *jobs]
+    # The installed script and not `-m langgraph_cli`: worker processes of the graphs import the main file
+    # again, and that module's relative import fails there.
+    langgraph = Path(sys.executable).with_name("langgraph")
+    return [sys.executable, str(langgraph), "dev", "--config", str(config), *options, *jobs]
 
 
 # No egress unless asked for: version check, usage statistics and traces are off. The log is a file, hence no
