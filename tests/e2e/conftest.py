@@ -1,4 +1,4 @@
-"""The whole product, started once for all end-to-end tests: Postgres, server, receiver, as `make run` does."""
+"""The whole product, started once for all end-to-end tests, as `make run` starts it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from langgraph_runtime_holdfast.local.settings import LocalSettings
 from langgraph_runtime_holdfast.local.stack import LocalStack
 

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from langgraph_runtime_holdfast.local.stack import LocalStack
 
 SCRIPT = Path(__file__).parent / "js"
