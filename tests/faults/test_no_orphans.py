@@ -13,7 +13,7 @@ from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import psycopg
 import pytest
 

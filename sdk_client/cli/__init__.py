@@ -1,0 +1,1 @@
+"""The `holdfast` command: each part of the client, tried by hand."""
