@@ -189,7 +189,7 @@ def serving_stack(project: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]
 def test_a_stack_leaves_nothing_behind(project: Path, how: signal.Signals | str) -> None:
     with serving_stack(project) as (owner, terminal):
         started = children_of(owner.pid)
-        assert sum("langgraph_cli" in " ".join(process.cmdline()) for process in started) >= 1
+        assert sum("langgraph dev" in " ".join(process.cmdline()) for process in started) >= 1
         assert sum(process.name() == "postgres" for process in started) >= 2
         if isinstance(how, signal.Signals):
             owner.send_signal(how)
