@@ -1,4 +1,4 @@
-"""The formulation agent: a formulator, an explainer and a batcher under a supervisor."""
+"""The formulation agent: a formulator and a batcher under a supervisor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from graphs.formulation import prompts
 from graphs.formulation.state import State, read_recipe
-from graphs.formulation.tools import explain_conflict, solve_blend, write_batch_sheet
+from graphs.formulation.tools import solve_blend, write_batch_sheet
 from graphs.kit.team import SubAgent, build_team
 
 
@@ -24,17 +24,10 @@ graph = build_team(
     members=[
         SubAgent(
             name="formulator",
-            purpose="find the cheapest or best blend within the limits, and what holds it back",
+            purpose="find the best blend within the limits and what holds it back, or why there is none",
             prompt=prompts.FORMULATOR,
             tools=[solve_blend],
             rule=prompts.formulate,
-        ),
-        SubAgent(
-            name="explainer",
-            purpose="why no blend meets all limits, and which would have to give",
-            prompt=prompts.EXPLAINER,
-            tools=[explain_conflict],
-            rule=prompts.explain,
         ),
         SubAgent(
             name="batcher",

@@ -5,7 +5,16 @@ from __future__ import annotations
 from math import ceil
 from typing import Any, Final
 
-from graphs.printing.state import MATERIALS, Settings
+from graphs.printing.state import Settings
+
+MATERIALS: Final = {
+    "PLA": (1.24, 20.0),
+    "PETG": (1.27, 22.0),
+    "ABS": (1.04, 22.0),
+    "TPU": (1.21, 35.0),
+    "PA": (1.14, 50.0),
+}
+"""Density in g/cm³ and a usual price a kg of each material; `settings` can name another price."""
 
 SUPPORT_DENSITY: Final = 0.15
 """How much of a support column is plastic."""
@@ -15,63 +24,36 @@ MOVING_EFFICIENCY: Final = 0.7
 
 LAYER_CHANGE_SECONDS: Final = 2.0
 START_SECONDS: Final = 300.0
-WASTE: Final = 0.05
 
 
-def seconds_per_mm3(settings: Settings) -> float:
-    """Seconds that one mm³ of extruded plastic takes."""
+def print_seconds(settings: Settings, part_mm3: float, pose: dict[str, Any]) -> float:
+    """Seconds to print one copy with `part_mm3` of plastic in the part itself, in this pose."""
     flow = settings.line_width_mm * settings.layer_height_mm * settings.speed_mm_per_second
-    return 1.0 / (flow * MOVING_EFFICIENCY)
+    extruding: float = (part_mm3 + pose["support_mm3"] * SUPPORT_DENSITY) / (flow * MOVING_EFFICIENCY)
+    layers: int = ceil(pose["height_mm"] / settings.layer_height_mm - 1e-6)
+    return START_SECONDS + extruding + layers * LAYER_CHANGE_SECONDS
 
 
-def seconds_per_height_mm(settings: Settings) -> float:
-    """Seconds of layer changes for one mm of height."""
-    return LAYER_CHANGE_SECONDS / settings.layer_height_mm
+def estimate(settings: Settings, part: dict[str, Any], pose: dict[str, Any]) -> dict[str, Any]:
+    """Estimate `settings.copies` copies of a part, one after the other: hours, grams, cost, and assumptions.
 
-
-def estimate(
-    settings: Settings, *, volume_mm3: float, surface_mm2: float, height_mm: float, support_mm3: float
-) -> dict[str, Any]:
-    """Estimate the print of `settings.copies` copies of a part, one after the other.
-
-    Args:
-        settings: The printer, the material and the prices.
-        volume_mm3: The part's volume.
-        surface_mm2: The part's surface, which the walls follow.
-        height_mm: The part's height in its build direction.
-        support_mm3: The volume of the support columns.
-
-    Returns:
-        `hours`, `grams` and `cost` in all, their parts for one copy, and the `assumptions`.
+    `part` has volume_mm3 and surface_mm2 (which the walls follow), `pose` has height_mm and support_mm3.
     """
     density, usual_price = MATERIALS[settings.material]
-    density = settings.density_g_per_cm3 or density
     price = usual_price if settings.price_per_kg is None else settings.price_per_kg
-    shell_mm3 = min(volume_mm3, surface_mm2 * settings.walls * settings.line_width_mm)
-    part_mm3 = shell_mm3 + (volume_mm3 - shell_mm3) * settings.infill_percent / 100
-    plastic_mm3 = part_mm3 + support_mm3 * SUPPORT_DENSITY
-    layers = ceil(height_mm / settings.layer_height_mm - 1e-6)
-    seconds = START_SECONDS + plastic_mm3 * seconds_per_mm3(settings) + layers * LAYER_CHANGE_SECONDS
-    grams = plastic_mm3 / 1000 * density
-    material_cost = grams * (1 + WASTE) / 1000 * price
-    machine_cost = seconds / 3600 * settings.machine_cost_per_hour
+    shell_mm3 = min(part["volume_mm3"], part["surface_mm2"] * settings.walls * settings.line_width_mm)
+    part_mm3 = shell_mm3 + (part["volume_mm3"] - shell_mm3) * settings.infill_percent / 100
+    hours = settings.copies * print_seconds(settings, part_mm3, pose) / 3600
+    grams = settings.copies * (part_mm3 + pose["support_mm3"] * SUPPORT_DENSITY) / 1000 * density
     return {
         "copies": settings.copies,
-        "hours": round(settings.copies * seconds / 3600, 2),
-        "grams": round(settings.copies * grams, 1),
-        "cost": round(settings.copies * (material_cost + machine_cost), 2),
-        "currency": settings.currency,
         "material": settings.material,
-        "one_copy": {
-            "minutes": round(seconds / 60, 1),
-            "layers": layers,
-            "part_grams": round(part_mm3 / 1000 * density, 2),
-            "support_grams": round(support_mm3 * SUPPORT_DENSITY / 1000 * density, 2),
-            "material_cost": round(material_cost, 3),
-            "machine_cost": round(machine_cost, 3),
-        },
+        "hours": round(hours, 2),
+        "grams": round(grams, 1),
+        "cost": round(grams / 1000 * price + hours * settings.machine_cost_per_hour, 2),
+        "currency": settings.currency,
         "assumptions": [
-            f"{settings.material}: {density:g} g/cm³, {price:g} {settings.currency}/kg, {WASTE:.0%} waste",
+            f"{settings.material}: {density:g} g/cm³, {price:g} {settings.currency}/kg",
             f"{settings.layer_height_mm:g} mm layers, {settings.walls} walls of "
             f"{settings.line_width_mm:g} mm on every surface, {settings.infill_percent:g} % infill",
             f"{settings.speed_mm_per_second:g} mm/s, of which {MOVING_EFFICIENCY:.0%} counts for travel and "
