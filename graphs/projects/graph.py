@@ -7,14 +7,13 @@ from typing import Any
 from graphs.kit.offload import in_thread
 from graphs.kit.team import SubAgent, build_team
 from graphs.projects import prompts
-from graphs.projects.schedule import network
 from graphs.projects.state import State, parse_plan
 from graphs.projects.tools import draw_gantt, find_critical_path, simulate_finish
 
 
 async def check_input(state: State) -> dict[str, Any]:
     """Refuse what is no plan (missing fields, wrong estimates, cycles) before anything is computed."""
-    await in_thread(lambda: network(parse_plan(state)))
+    await in_thread(parse_plan, state)
     return {}
 
 
@@ -30,7 +29,7 @@ graph = build_team(
             purpose="the critical path, each task's dates and slack",
             prompt=prompts.SCHEDULER,
             tools=[find_critical_path],
-            rule=prompts.call_and_report("find_critical_path"),
+            rule=prompts.call("find_critical_path"),
         ),
         SubAgent(
             name="risk_analyst",
@@ -44,7 +43,7 @@ graph = build_team(
             purpose="a Gantt chart as a Vega-Lite specification",
             prompt=prompts.CHARTER,
             tools=[draw_gantt],
-            rule=prompts.call_and_report("draw_gantt"),
+            rule=prompts.call("draw_gantt"),
         ),
     ],
 )

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Final
 
 from langchain_core.messages import AnyMessage, HumanMessage
 
 from graphs.kit.state import AgentState
 
 
-class Finding(TypedDict):
-    """One breach of a rule: its stable code, what is wrong, and the words in question."""
-
-    code: str
-    message: str
-    excerpt: str
-
-
-class Compliance(TypedDict):
-    """The verdict on the present draft, and what the draft before it was sent back for."""
-
-    passed: bool
-    findings: list[Finding]
-    sent_back_for: list[Finding]
-
-
-class Decision(TypedDict):
-    """Who let the reply go, or what the reviewer wants instead; `note` is feedback, or why to ask again."""
-
-    type: Literal["auto", "accept", "edit", "response", "ignore", "unusable"]
-    note: str | None
-
-
 class State(AgentState, total=False):
     """The conversation (`messages`), and the present turn's way through the desk."""
 
-    category: str | None
-    policy: list[dict[str, Any]] | None
-    draft: str | None
-    compliance: Compliance | None
-    decision: Decision | None
+    category: str
+    policy: list[dict[str, Any]]
+    draft: str
+    compliance: dict[str, list[str]]  # findings, and what the draft before was sent_back_for
+    decision: dict[str, Any]  # type, as a reviewer sent it, or "unusable"; note: their feedback, or why
 
 
-NEW_TURN: dict[str, None] = dict.fromkeys(("category", "policy", "draft", "compliance", "decision"))
-"""What a new message clears. It may arrive while the last one still waits for its approval."""
+NEW_TURN: Final[dict[str, Any]] = {"draft": "", "compliance": {}, "decision": {}}  # one may still wait
 
 
 def customer_text(messages: list[AnyMessage]) -> str:
@@ -52,5 +28,5 @@ def customer_text(messages: list[AnyMessage]) -> str:
     for message in reversed(messages):
         if not isinstance(message, HumanMessage):
             break
-        waiting.insert(0, message.text.strip())
-    return "\n".join(text for text in waiting if text)
+        waiting.insert(0, message.text)
+    return "\n".join(waiting).strip()
