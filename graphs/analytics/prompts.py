@@ -3,88 +3,125 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, Final
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from langchain_core.messages import BaseMessage
 
-from graphs.analytics.ask import plan_sql, suggestions
+from graphs.analytics.sql import quoted
 from graphs.kit.offline import Call, Step, in_order, tool_outputs, user_text
 
-SUPERVISOR: Final = """\
-You lead a small analytics team for a table called `data` that the user sent; you never see its rows.
-First ask the profiler. If the user asked a question, or the profile names a caller_sql, ask the analyst, and
-then the charter. Then answer in a few plain sentences with the figures that matter, and name the SQL's
-assumptions. Never invent a figure: use only what the team found."""
+SUPERVISOR: Final = """You lead a small analytics team for a table that the user sent. First ask the profiler.
+If the user asked a question, or the profile names a caller_sql, ask the analyst, and then the charter. Then
+answer in a few sentences with the figures that the team found (invent none) and the SQL's assumptions."""
+PROFILER: Final = "Call `profile` once, then say in two sentences what stands out."
+ANALYST: Final = """Call `query` with one DuckDB SELECT over the table `data`, whose columns the profile lists
+(quote their names with double quotes, name computed columns); a caller_sql in the profile is run instead.
+If the database refuses, correct the SQL and call again, at most three times. Then state the answer."""
+CHARTER: Final = "Call `chart` once, then say in one sentence what it shows."
 
-PROFILER: Final = "You profile the table: call `profile` once, then say in two sentences what stands out."
+NOT_UNDERSTOOD: Final = """No question was understood. The offline model answers the likes of: average price
+by region; total sales per month; how many orders by status; top 5 products by revenue. Any other question can
+be asked as a SELECT under the key `sql`."""
 
-ANALYST: Final = """\
-You answer questions by SQL. The table is called `data`; its columns are in the profile. Call `query` with one
-DuckDB SELECT (quote column names with double quotes, name every computed column). If the profile names a
-caller_sql, call `query` with empty sql. If the database refuses, correct the SQL and call again, at most
-three times. Then state the answer."""
-
-CHARTER: Final = "You draw the answer: call `chart` once, then say in one sentence what it shows."
+AGGREGATES: Final = {"average": "avg", "mean": "avg", "median": "median", "total": "sum", "sum": "sum"}
+GRAINS: Final = ("day", "week", "month", "quarter", "year")
+REVENUE: Final = {"revenue", "sale", "turnover", "amount", "total"}
+FILLER: Final = re.compile(r"\b(what|is|are|was|were|there|the|show|give|me|of|please)\b|[?!.]\s*$")
+TOP: Final = re.compile(r"top (?:(\d{1,3}) )?(.+?) by (.+)")
 
 
 def supervisor_rule(messages: Sequence[BaseMessage]) -> Step:
     """Profile; if the question is understood, query and draw; then tell."""
-    done = tool_outputs(messages)
-    if "ask_profiler" not in done:
-        return Call("ask_profiler", task="Profile the table.")
-    if _next_sql(messages) is None:
-        return _tell_profile(_profile(messages))
-    if "ask_analyst" not in done:
-        return Call("ask_analyst", task="Answer the question by SQL.")
-    if "ask_charter" not in done:
-        return Call("ask_charter", task="Draw the answer.")
-    return f"{done['query']}\n{done['chart']}" if done["chart"].startswith("Drew") else done["query"]
+    if "ask_profiler" in tool_outputs(messages) and not _sql(messages):
+        return f"{_tell_profile(messages)}\n{NOT_UNDERSTOOD}"
+    return _answer(messages)
+
+
+_answer = in_order(
+    Call("ask_profiler", task="Profile the table."),
+    Call("ask_analyst", task="Answer the question by SQL."),
+    Call("ask_charter", task="Draw the answer."),
+    then=lambda messages: "\n".join(tool_outputs(messages)[tool] for tool in ("query", "chart")),
+)
 
 
 def analyst_rule(messages: Sequence[BaseMessage]) -> Step:
     """Run the caller's SQL, or the SQL that the question means."""
-    done = tool_outputs(messages)
-    if "query" in done:
-        return done["query"]
-    return Call("query", sql=_next_sql(messages) or "")
+    return tool_outputs(messages).get("query") or Call("query", sql=_sql(messages) or "")
 
 
-profiler_rule = in_order(Call("profile"), then=lambda messages: _tell_size(_profile(messages)))
+def _tell_profile(messages: Sequence[BaseMessage]) -> str:
+    profile = json.loads(tool_outputs(messages)["profile"])
+    lines = [f"The table has {profile['rows']:,} rows."]
+    for column in profile["columns"]:
+        about = f"{column['min']} to {column['max']}, {column['distinct']} different, {column['empty']} empty"
+        lines.append(f"- {column['name']} ({column['kind']}): {about}")
+    return "\n".join(lines)
+
+
+profiler_rule = in_order(Call("profile"), then=_tell_profile)
 charter_rule = in_order(Call("chart"), then=lambda messages: tool_outputs(messages)["chart"])
 
 
-def _profile(messages: Sequence[BaseMessage]) -> dict[str, Any]:
-    profile: dict[str, Any] = json.loads(tool_outputs(messages)["profile"])
-    return profile
+def _sql(messages: Sequence[BaseMessage]) -> str | None:
+    profile = json.loads(tool_outputs(messages)["profile"])
+    kinds = {column["name"]: column["kind"] for column in profile["columns"]}
+    return profile["caller_sql"] or plan_sql(user_text(messages), kinds)
 
 
-def _next_sql(messages: Sequence[BaseMessage]) -> str | None:
-    profile = _profile(messages)
-    if profile["caller_sql"]:
-        return ""
-    return plan_sql(user_text(messages), profile["columns"])
+def plan_sql(question: str, kinds: dict[str, str]) -> str | None:
+    """Write the SELECT that answers a question about columns of these kinds, or None if it is not understood.
+
+    A pattern or a column must explain every word: a wrong answer that looks right is worse than none.
+    """
+    text = " ".join(FILLER.sub(" ", question.lower()).split())
+    if top := TOP.fullmatch(text):
+        limit, by, measure = f" LIMIT {int(top[1] or 5)}", top[2], top[3]
+    else:
+        limit, (measure, _, by) = "", re.sub(r" (per|for each) ", " by ", text).partition(" by ")
+    value = _value(measure, kinds) or (by and _value(f"total {measure}", kinds))
+    group = _group(by, kinds)
+    if not value or (by and not group):
+        return None
+    if not group:
+        return f"SELECT {value} FROM data"  # noqa: S608
+    # A series in time reads in its own order; anything else from the largest down.
+    order = "1" if by in GRAINS and not top else "2 DESC NULLS LAST, 1"
+    return f"SELECT {group}, {value} FROM data GROUP BY 1 ORDER BY {order}{limit}"  # noqa: S608
 
 
-def _tell_size(profile: dict[str, Any]) -> str:
-    return f"The table has {profile['rows']:,} rows and {len(profile['columns'])} columns."
+def _group(said: str, kinds: dict[str, str]) -> str | None:
+    if name := _column(said, kinds):
+        return quoted(name)
+    day = next((name for name, kind in kinds.items() if kind == "date"), None)
+    return f"date_trunc('{said}', {quoted(day)})::DATE AS {said}" if day and said in GRAINS else None
 
 
-def _tell_profile(profile: dict[str, Any]) -> str:
-    lines = [_tell_size(profile)]
-    for column in profile["columns"]:
-        if "min" in column:
-            about = f"{column['min']} to {column['max']}"
-        elif column.get("values"):
-            about = f"{column['distinct']} values, such as {', '.join(map(str, column['values'][:3]))}"
-        else:
-            about = column["type"]
-        lines.append(f"- {column['name']} ({column['kind']}): {about}; {column['empty']} empty")
-    lines += profile["notes"]
-    asked = suggestions(profile["columns"])
-    if asked:
-        lines.append(
-            "No question was understood. Questions that can be answered offline: " + "; ".join(asked) + "."
-        )
-    lines.append("Any other question can be asked as a SELECT over the table `data` under the key `sql`.")
-    return "\n".join(lines)
+def _value(said: str, kinds: dict[str, str]) -> str | None:
+    if counted := re.fullmatch(r"(?:how many|number|count) (.+)", said):
+        if name := _column(f"{counted[1]} id", kinds):
+            return f"count(DISTINCT {quoted(name)}) AS count"
+        return "count(*) AS count" if counted[1] in {"rows", "records", "orders"} else None
+    aggregate, _, about = said.partition(" ")
+    function = AGGREGATES.get(aggregate)
+    # Identifiers are no quantities, though they may be numbers.
+    numbers = [name for name, kind in kinds.items() if kind == "number" and "id" not in _words(name)]
+    name = _column(about, numbers)
+    if _words(about) <= REVENUE:
+        name = next((name for name in numbers if _words(name) <= REVENUE), None)
+        quantity, price = _column("quantity", numbers), _column("price", numbers)
+        if function and not name and quantity and price:
+            return f"{function}({quoted(quantity)} * {quoted(price)}) AS {aggregate}_revenue"
+    return f"{function}({quoted(name)}) AS {quoted(f'{aggregate}_{name}')}" if function and name else None
+
+
+def _column(said: str, names: Iterable[str]) -> str | None:
+    """Find the column whose name has all words that were said, and the fewest others."""
+    fitting = [name for name in names if said and _words(said) <= _words(name)]
+    return min(fitting, key=len, default=None)
+
+
+def _words(text: str) -> set[str]:
+    return {word.removesuffix("s") for word in re.findall(r"[^\W_]+", text.lower())}

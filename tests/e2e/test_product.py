@@ -86,7 +86,7 @@ BLEND = {
 LONG = {"messages": [{"role": "user", "content": "x" * 1_000_000}]}
 
 BAD_INPUT: list[tuple[str, dict[str, Any], str]] = [
-    ("analytics", {"data": {"csv": 'a,b\n1,"2\n3'}}, "csv"),
+    ("analytics", {"data": {"csv": 'a,b\n1,"2\n3'}}, "invalid_data"),
     ("analytics", {"data": {"path": "../../README.md"}}, "path_outside_data_folder"),
     ("analytics", {"data": {"csv": "a\n1"}, "sql": "COPY data TO 'stolen.csv'"}, "sql"),
     ("printing", {"part": {"stl_base64": OPEN_STL}}, "not_watertight"),
