@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 # uv from the PATH, else one in a venv of its own, so that a system Python that refuses pip works too.
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+# uv trusts the machine's certificates, as pip does: behind a company's proxy its own list is not enough.
+export UV_SYSTEM_CERTS ?= true
 ENGINE ?= dev
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" --extra local --extra dev pyproject.toml engine/pyproject.toml
