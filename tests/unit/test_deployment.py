@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from langgraph_runtime_holdfast.local.settings import DEFAULT_PORTS, SECRETS
+from langgraph_runtime_holdfast.settings import EngineSettings
 from sdk_client.callbacks.settings import CallbackSettings
 from sdk_client.settings import ClientSettings
 
@@ -122,12 +123,12 @@ def test_composed_webhooks_are_those_of_the_manifest_without_loopback(compose: d
 def test_every_variable_is_documented() -> None:
     documented = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", (PROJECT / ".env.example").read_text(), re.M))
     read = set(SECRETS) | set(DEFAULT_PORTS) | {"HOLDFAST_HOME", "MODEL", "HOLDFAST_DATA_DIR"}
-    for settings in (ClientSettings, CallbackSettings):
+    for settings in (ClientSettings, CallbackSettings, EngineSettings):
         for field in settings.model_fields.values():
             alias = field.validation_alias or field.alias
             read |= {alias} if isinstance(alias, str) else {str(choice) for choice in alias.choices}  # type: ignore[union-attr]
     read |= set(re.findall(r"\$\{([A-Z_]+)", (PROJECT / "docker-compose.yml").read_text()))
-    assert read - documented - {"DATABASE_URI"} == set()
+    assert read - documented == set()
 
 
 def test_a_copied_example_sets_nothing() -> None:

@@ -51,7 +51,7 @@ def test_a_broken_manifest(project: Path) -> None:
 
 
 def test_an_unknown_engine_lists_what_there_is(project: Path) -> None:
-    assert "there is no engine 'steam'. Choose one of: dev" in refuse(project, "--engine", "steam")
+    assert "there is no engine 'steam'. Choose one of: dev, holdfast" in refuse(project, "--engine", "steam")
 
 
 def test_a_missing_workload_is_seen_before_the_start(project: Path) -> None:

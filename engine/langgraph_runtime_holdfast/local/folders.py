@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from langgraph_runtime_holdfast.local.endings import pause
 from langgraph_runtime_holdfast.local.errors import LocalStackError
 
 # Longer than any part's grace: after a kill -9 the leashes still hold the lock while they tidy up.
@@ -57,7 +58,7 @@ class FolderLock:
                         f"the data folder {self.folder} is in use by process {owner or 'unknown'}. "
                         "End that one first, or set HOLDFAST_HOME to another folder."
                     ) from None
-                time.sleep(0.05)
+                pause(0.05)
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
         return self

@@ -1,7 +1,7 @@
 """langgraph.json: read and checked before anything is started."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise LocalStackError(
             f'{path} has no graphs. Name at least one: {{"graphs": {{"name": "./file.py:graph"}}}}.'
         )
-    for place, source in _sources(manifest):
+    for place, source in sources(manifest):
         _check_source(path, place, source)
     return manifest
 
 
-def _sources(manifest: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def sources(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Every place of the manifest that names code, with what it says."""
     for name, graph in manifest["graphs"].items():
         yield f"graphs.{name}", graph.get("path") if isinstance(graph, dict) else graph
-    for section, key in (("auth", "path"), ("http", "app")):
+    for section, key in (("auth", "path"), ("encryption", "path"), ("http", "app")):
         value = manifest.get(section)
         if isinstance(value, dict) and key in value:
             yield f"{section}.{key}", value[key]

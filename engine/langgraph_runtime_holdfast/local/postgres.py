@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 
 from langgraph_runtime_holdfast.local.errors import LocalStackError
+from langgraph_runtime_holdfast.local.files import write_private
 from langgraph_runtime_holdfast.local.folders import FolderLock
 from langgraph_runtime_holdfast.local.ports import HOST, choose_ports
 from langgraph_runtime_holdfast.local.processes import Part, RunningPart
@@ -188,15 +189,6 @@ def embedded_postgres(folder: Path, port: int = 0) -> Iterator[str]:
         yield postgres.uri
     finally:
         postgres.stop()
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a new file that only its owner can read, whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text + "\n")
-    unfinished.rename(path)
 
 
 def _find_bin_folder() -> Path:

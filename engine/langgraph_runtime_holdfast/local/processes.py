@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from langgraph_runtime_holdfast.local import leash
+from langgraph_runtime_holdfast.local.endings import pause
 from langgraph_runtime_holdfast.local.errors import LocalStackError
 
 POLL_SECONDS = 0.05
@@ -103,7 +104,7 @@ class RunningPart:
                     f"{self.part.name} did not answer at {self.part.address} within {timeout_seconds:.0f} s."
                     + self._end_of_log()
                 )
-            time.sleep(POLL_SECONDS)
+            pause(POLL_SECONDS)
 
     def check_alive(self) -> None:
         """Raise LocalStackError with the end of its log if the part has ended."""

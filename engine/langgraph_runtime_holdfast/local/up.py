@@ -4,41 +4,31 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Never
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from langgraph_runtime_holdfast.local.endings import ToldToEndError, listen_to_signals, pause
 from langgraph_runtime_holdfast.local.errors import LocalStackError
-from langgraph_runtime_holdfast.local.servers import ENGINES
+from langgraph_runtime_holdfast.local.servers import DEFAULT_ENGINE, ENGINES
 from langgraph_runtime_holdfast.local.settings import LocalSettings
 from langgraph_runtime_holdfast.local.stack import RECEIVER, LocalStack
 
 CHECK_SECONDS = 0.1
 CANNOT_START = 2
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-class ToldToEndError(BaseException):
-    """A signal asked this process to end. Not an Exception, so that nothing takes it for a fault."""
-
-    def __init__(self, number: int) -> None:
-        """Remember which signal."""
-        self.number = signal.Signals(number)
-
-
 @app.command()
 def command(
     workload: Annotated[list[str] | None, typer.Argument(help="-- and a command to run against it")] = None,
-    engine: Annotated[str, typer.Option(help="which server: " + ", ".join(ENGINES))] = "dev",
+    engine: Annotated[str, typer.Option(help="which server: " + ", ".join(ENGINES))] = DEFAULT_ENGINE,
     config: Annotated[Path, typer.Option(help="langgraph.json")] = Path("langgraph.json"),
     once: Annotated[bool, typer.Option("--once", help="end after the workload, with its exit code")] = False,
     end_with_parent: Annotated[
@@ -76,7 +66,7 @@ def bring_up(
     code = 0
     serving = False
     parent = os.getppid() if end_with_parent else None
-    _listen_to_signals()
+    listen_to_signals()
     try:
         settings = LocalSettings.load(config, engine)
         _check_command(workload)
@@ -86,7 +76,6 @@ def bring_up(
             if serve_on:
                 serving = True
                 _serve(stack, code, parent)
-            _ignore_signals()
     except LocalStackError as error:
         errors.print(Text("error: ", style="bold red").append(str(error), style="default"), soft_wrap=True)
         return CANNOT_START
@@ -105,7 +94,7 @@ def _run_workload(stack: LocalStack, workload: Sequence[str], parent: int | None
     running = stack.start_workload(workload)
     while (code := running.exit_code) is None:
         _check(stack, parent)
-        time.sleep(CHECK_SECONDS)
+        pause(CHECK_SECONDS)
     return code
 
 
@@ -118,7 +107,7 @@ def _serve(stack: LocalStack, code: int, parent: int | None) -> Never:
     console.print(f"logs and data: {stack.settings.home}", soft_wrap=True)
     while True:
         _check(stack, parent)
-        time.sleep(CHECK_SECONDS)
+        pause(CHECK_SECONDS)
 
 
 def _check(stack: LocalStack, parent: int | None) -> None:
@@ -128,22 +117,4 @@ def _check(stack: LocalStack, parent: int | None) -> None:
 
 
 def _report(name: str, address: str, seconds: float) -> None:
-    console.print(f"[green]up[/]  {name:<14} {address:<26} {seconds:4.1f} s")
-
-
-def _listen_to_signals() -> None:
-    for number in ENDING_SIGNALS:
-        # Under nohup SIGHUP is ignored on purpose.
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _end)
-
-
-def _ignore_signals() -> None:
-    """Let the orderly end run to its end; it is bounded, and the leashes would finish it in any case."""
-    for number in ENDING_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _end(number: int, _frame: FrameType | None) -> Never:
-    _ignore_signals()
-    raise ToldToEndError(number)
+    console.print(f"[green]up[/]  {name:<18} {address:<26} {seconds:4.1f} s")

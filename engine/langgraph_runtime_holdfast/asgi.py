@@ -1,0 +1,117 @@
+"""The application that uvicorn serves: the stock server's, whose failure to start is told in one line."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.surface import check_surface
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+
+
+def import_server() -> Any:
+    """Import the stock server, and with it what langgraph.json names: auth, http.app, encryption.
+
+    The environment must be made by then.
+
+    Raises:
+        EngineError: It does not fit this engine, or an import failed; one line.
+    """
+    check_surface()
+    try:
+        from langgraph_api.server import app
+    except Exception as error:
+        raise EngineError(explain(error)) from error
+    return app
+
+
+def make_app() -> Application:
+    """What uvicorn calls in each of its processes.
+
+    Raises:
+        SystemExit: The server cannot be imported, with the code that tells uvicorn not to try again.
+    """
+    from uvicorn.config import STARTUP_FAILURE
+
+    try:
+        return Application(import_server())
+    except EngineError as error:
+        report(error)
+        sys.exit(STARTUP_FAILURE)
+
+
+class Application:
+    """Passes everything on, except for the stack trace of a failed start."""
+
+    def __init__(self, server: Any) -> None:
+        """Wrap the stock server's application."""
+        self._server = server
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        else:
+            await self._server(scope, receive, send)
+
+    async def _live(self, scope: Message, receive: Receive, send: Send) -> None:
+        failed = False
+
+        async def tell(message: Message) -> None:
+            nonlocal failed
+            if message["type"] == "lifespan.startup.failed":
+                failed = True  # the error itself comes next
+            else:
+                await send(message)
+
+        try:
+            await self._server(scope, receive, tell)
+        except BaseException as error:
+            if not failed:
+                raise
+            report(error)
+            await send({"type": "lifespan.startup.failed", "message": ""})
+
+
+def report(error: BaseException) -> None:
+    """Write one line a fault to standard error, beside the log."""
+    for line in (str(error) if isinstance(error, EngineError) else explain(error)).splitlines():
+        print(f"error: {line}", file=sys.stderr, flush=True)
+
+
+def explain(error: BaseException) -> str:
+    """Say in one line what went wrong, and where in the code of the deployment."""
+    chain = list(_causes(error))
+    said: list[str] = []
+    for each in chain:
+        text = " ".join(str(each).split()) or type(each).__name__
+        if not any(text in earlier for earlier in said):
+            said.append(text if each is error and len(chain) > 1 else f"{type(each).__name__}: {text}")
+    place = next((place for each in reversed(chain) if (place := _place(each))), "")
+    return f"the server cannot start: {': '.join(said)}{place}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of the deployment's own code in the trace."""
+    project = Path.cwd()
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        path = (project / frame.filename).resolve()
+        if path.is_relative_to(project) and "site-packages" not in path.parts:
+            if path.is_relative_to(Path(__file__).parent):
+                continue
+            return f" ({path.relative_to(project)}, line {frame.lineno})"
+    return ""

@@ -1,0 +1,333 @@
+"""The checkpointer: a cheap saver for each call, over the loop's pool.
+
+A saver has a lock of its own, so one that is shared would put all runs of a process in a row.
+
+What it does beyond the library's saver: a run whose lease was lost, or that was deleted, can save nothing
+more; a value that JSON cannot hold exactly is kept apart instead of failing the run; and whole threads are
+copied, rolled back and deleted in SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple, cast
+from uuid import UUID
+
+import orjson
+import psycopg
+import structlog
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+)
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from psycopg import AsyncCursor
+from psycopg.rows import DictRow, dict_row
+from starlette.exceptions import HTTPException
+
+from langgraph_runtime_holdfast import checkpoint_rows
+from langgraph_runtime_holdfast.checkpoint_seal import (
+    SealingSerializer,
+    open_metadata,
+    open_rows,
+    seal_metadata,
+    seals_blobs,
+)
+from langgraph_runtime_holdfast.database import Executor, Handle, pool
+
+logger = structlog.stdlib.get_logger(__name__)
+
+UnpackHook = Callable[[int, bytes], Any]
+
+_IDENTITY_KEYS: Final = frozenset({"checkpoint_ns", "checkpoint_id", "run_id", "thread_id"})
+_REQUEST_KEYS: Final = frozenset(
+    {
+        "langgraph_request_id",
+        "langgraph_auth_user",
+        "langgraph_auth_user_id",
+        "langgraph_auth_permissions",
+    }
+)
+"""Of the request that started the run, not of its state: never saved."""
+_LONGEST_INLINE: Final = 256
+_LARGEST_INLINE: Final = 2**53
+_REQUIRE_LEASE: Final = "SELECT require_lease(%s, %s)"
+_LEASE_LOST: Final = "HF001"
+_COLUMNS: Final = (
+    "thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob, written_by_run"
+)
+_INSERT_WRITE: Final = f"""
+INSERT INTO checkpoint_writes ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
+"""  # noqa: S608 - constants
+_KEEP_FIRST: Final = f"{_INSERT_WRITE} DO NOTHING"
+_KEEP_LAST: Final = (
+    f"{_INSERT_WRITE} DO UPDATE SET channel = EXCLUDED.channel, type = EXCLUDED.type, blob = EXCLUDED.blob"
+)
+
+
+class _Apart(NamedTuple):
+    """A simple value that the library would put inline as JSON, wrapped so that it becomes a blob."""
+
+    value: Any
+
+
+class Saver(AsyncPostgresSaver):
+    """A saver over the loop's pool; made for a run or a request, and used on the loop that made it."""
+
+    def __init__(self, serde: SerializerProtocol) -> None:
+        """Use this loop's pool."""
+        self._seals = seals_blobs()
+        if self._seals:
+            serde = cast("SerializerProtocol", SealingSerializer(serde, asyncio.get_running_loop()))
+        super().__init__(cast("Any", pool()), serde=serde)
+        self.latest_iter: AsyncIterator[CheckpointTuple] | None = None
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Get the checkpoint that the config names, or the thread's latest."""
+        found = await super().aget_tuple(_with_text_ids(config))
+        return None if found is None else await _decrypted(found)
+
+    async def aget_iter(self, config: RunnableConfig) -> AsyncIterator[CheckpointTuple]:
+        """Yield the checkpoint that `aget_tuple` gives, if there is one."""
+        if (found := await self.aget_tuple(config)) is not None:
+            yield found
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """List a thread's checkpoints, the newest first; holds no connection between them."""
+        found = super().alist(
+            config and _with_text_ids(config),
+            filter=filter and _as_json(filter),
+            before=before and _with_text_ids(before),
+            limit=limit,
+        )
+        for each in [each async for each in found]:
+            yield await _decrypted(each)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Save a checkpoint.
+
+        Raises:
+            LeaseLostError: The run that saves belongs to another worker now, or was deleted.
+        """
+        config = _with_text_ids(config)
+        values = {
+            name: value if value is None or (_fits_json(value) and not self._seals) else _Apart(value)
+            for name, value in checkpoint["channel_values"].items()
+        }
+        saved = cast("Checkpoint", {**checkpoint, "id": str(checkpoint["id"]), "channel_values": values})
+        identity: dict[str, Any] = {
+            name: config["configurable"][name]
+            for name in ("thread_id", "checkpoint_ns", "checkpoint_id")
+            if name in config["configurable"]
+        }
+        return await super().aput(
+            {"configurable": {"checkpoint_ns": "", **identity}},
+            saved,
+            cast("CheckpointMetadata", await seal_metadata(_as_json(_whole_metadata(config, metadata)))),
+            new_versions,
+        )
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        """Save what a task has written onto a checkpoint.
+
+        Raises:
+            LeaseLostError: The run that saves belongs to another worker now, or was deleted.
+        """
+        configurable = _with_text_ids(config)["configurable"]
+        rows = await asyncio.to_thread(
+            self._dump_writes,
+            configurable["thread_id"],
+            configurable.get("checkpoint_ns", ""),
+            configurable["checkpoint_id"],
+            task_id,
+            task_path,
+            writes,
+        )
+        run_id = (config.get("metadata") or {}).get("run_id")
+        run = None if run_id is None else str(run_id)
+        statement = _KEEP_LAST if all(channel in WRITES_IDX_MAP for channel, _ in writes) else _KEEP_FIRST
+        async with self._cursor(pipeline=True) as cursor:
+            await cursor.executemany(statement, [(*row, run) for row in rows])
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete all that a thread has saved."""
+        await checkpoint_rows.delete_thread_checkpoints(Handle(), [thread_id])
+
+    async def adelete_for_runs(self, run_ids: Iterable[str]) -> None:
+        """Take the threads of these runs back to before them; the runs' own rows must still exist."""
+        wanted = [str(run_id) for run_id in run_ids]
+        found = await checkpoint_rows.runs_by_thread(Handle(), wanted)
+        for thread_id, runs in found.items():
+            await checkpoint_rows.delete_run_checkpoints(Handle(), thread_id, runs)
+        if missing := set(wanted) - {run for runs in found.values() for run in runs}:
+            await logger.awarning("Checkpoints stay, their runs are gone", run_ids=sorted(missing))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy all that a thread has saved to a thread that has nothing yet."""
+        await checkpoint_rows.copy_checkpoints(Handle(), source_thread_id, target_thread_id)
+
+    async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
+        channel_values = await open_rows(value["channel_values"], 1)
+        pending_writes = await open_rows(value["pending_writes"], 2)
+        opened = {**value, "channel_values": channel_values, "pending_writes": pending_writes}
+        return await super()._load_checkpoint_tuple(opened)
+
+    def _dump_blobs(
+        self, thread_id: str, checkpoint_ns: str, values: dict[str, Any], versions: ChannelVersions
+    ) -> list[tuple[str, str, str, str, str, bytes | None]]:
+        plain = {name: value.value if isinstance(value, _Apart) else value for name, value in values.items()}
+        return super()._dump_blobs(thread_id, checkpoint_ns, plain, versions)
+
+    @asynccontextmanager
+    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        # The library asks for a pipeline where it writes. With the run's row locked against deletion, what is
+        # written is either seen by the deletion or refused after it.
+        from langgraph_runtime_holdfast.ops.lease import LeaseLostError, current_lease
+
+        lease = current_lease() if pipeline else None
+        if lease is None:
+            async with super()._cursor(pipeline=pipeline) as cursor:
+                yield cursor
+            return
+        try:
+            async with (
+                self.lock,
+                pool().connection() as connection,
+                connection.pipeline(),
+                connection.transaction(),
+                connection.cursor(binary=True, row_factory=dict_row) as cursor,
+            ):
+                await cursor.execute(_REQUIRE_LEASE, [lease.run_id, lease.token])
+                yield cursor
+        except psycopg.DatabaseError as error:
+            if error.sqlstate != _LEASE_LOST:
+                raise
+            raise LeaseLostError(
+                "The run is another worker's now, or was deleted; nothing is saved."
+            ) from None
+
+
+def Checkpointer(  # noqa: N802 - the name that the API calls
+    conn: Executor | None = None,
+    *,
+    unpack_hook: UnpackHook | None = None,
+    use_direct_connection: bool = False,
+) -> Saver:
+    """Make a saver for one run or request.
+
+    Args:
+        conn: Ignored; a saver takes connections from the loop's pool, and holds none in between.
+        unpack_hook: Reads saved objects of the application as something else, such as JSON.
+        use_direct_connection: Ignored.
+    """
+    return Saver(_serializer() if unpack_hook is None else _hooked_serializer(unpack_hook))
+
+
+async def thread_storage(conn: Executor, thread_id: str) -> dict[str, Any]:
+    """Count the rows and bytes of a thread's checkpoints, by table and by channel."""
+    return await checkpoint_rows.storage_report(conn, thread_id)
+
+
+@functools.cache
+def _serializer() -> SerializerProtocol:
+    from langgraph_api.serde import Serializer
+
+    return cast("SerializerProtocol", Serializer())
+
+
+def _hooked_serializer(unpack_hook: UnpackHook) -> SerializerProtocol:
+    import ormsgpack
+    from langgraph.checkpoint.serde.jsonplus import EXT_DELTA_SNAPSHOT
+    from langgraph.checkpoint.serde.types import _DeltaSnapshot
+    from langgraph_api.serde import Serializer
+
+    def unpack(code: int, data: bytes) -> Any:
+        # A snapshot of a delta channel is the library's own object, which its saver needs as such.
+        if code == EXT_DELTA_SNAPSHOT:
+            return _DeltaSnapshot(ormsgpack.unpackb(data, ext_hook=unpack, option=ormsgpack.OPT_NON_STR_KEYS))
+        return unpack_hook(code, data)
+
+    return cast("SerializerProtocol", Serializer(__unpack_ext_hook__=unpack))
+
+
+def _with_text_ids(config: RunnableConfig) -> RunnableConfig:
+    """Return the config with ids as text, as the tables have them; the API passes UUIDs as well."""
+    configurable = dict(config["configurable"])
+    for name in ("thread_id", "checkpoint_id", "checkpoint_ns"):
+        value = configurable.get(name)
+        if isinstance(value, UUID):
+            configurable[name] = str(value)
+        elif isinstance(value, str) and "\x00" in value:
+            raise HTTPException(
+                status_code=422, detail=f"Invalid {name}: it must not contain a NUL character"
+            )
+    return {**config, "configurable": configurable}
+
+
+def _whole_metadata(config: RunnableConfig, metadata: CheckpointMetadata) -> dict[str, Any]:
+    configurable = {
+        name: value
+        for name, value in config["configurable"].items()
+        if not name.startswith("__") and name not in _IDENTITY_KEYS
+    }
+    whole = {**configurable, **config.get("metadata", {}), **metadata}
+    return {name: value for name, value in whole.items() if name not in _REQUEST_KEYS}
+
+
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    from langgraph_runtime_holdfast.ops.statement import json_text
+
+    plain: dict[str, Any] = orjson.loads(json_text(value))
+    return plain
+
+
+def _fits_json(value: Any) -> bool:
+    """Whether a value comes back from jsonb as it was; what is no simple value goes to the blobs anyway.
+
+    Long text does not fit either: inline it would be stored anew with every checkpoint.
+    """
+    if isinstance(value, str):
+        return type(value) is str and len(value) <= _LONGEST_INLINE and value.isprintable()
+    if isinstance(value, bool):
+        return True
+    if isinstance(value, int):
+        return type(value) is int and abs(value) <= _LARGEST_INLINE
+    if isinstance(value, float):
+        return type(value) is float and math.isfinite(value) and not value.is_integer()
+    return True
+
+
+async def _decrypted(found: CheckpointTuple) -> CheckpointTuple:
+    return found._replace(metadata=await open_metadata(found.metadata))
+
+
+__all__ = ["Checkpointer", "Saver", "thread_storage"]

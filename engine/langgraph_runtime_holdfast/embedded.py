@@ -1,0 +1,91 @@
+"""`holdfast serve` where no database is named: Postgres and Valkey in the data folder, the server on them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from langgraph_runtime_holdfast.deployment import load_deployment, manifest_environment
+from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.local.endings import ToldToEndError, listen_to_signals, pause
+from langgraph_runtime_holdfast.local.folders import FolderLock
+from langgraph_runtime_holdfast.local.manifest import read_manifest
+from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
+from langgraph_runtime_holdfast.local.processes import Part, RunningPart
+from langgraph_runtime_holdfast.local.settings import secret_values
+from langgraph_runtime_holdfast.local.valkey import EmbeddedValkey
+from langgraph_runtime_holdfast.roles import Role
+from langgraph_runtime_holdfast.serve import DRAIN_CONNECTIONS_SECONDS, ServeOptions, serve_here
+
+CHECK_SECONDS = 0.2
+# Runs that are not done by then are handed back, and go on at the next start.
+DRAIN_RUNS_SECONDS = 10
+MARGIN_SECONDS = 5.0
+
+
+def serve(config: Path, options: ServeOptions) -> int:
+    """Serve langgraph.json, on Postgres and Valkey of our own where no database is named.
+
+    Returns:
+        The server's exit code; 128 + the number of the signal that ended it.
+
+    Raises:
+        EngineError: Something is wrong or missing, or a part has ended by itself; a line for each.
+    """
+    options.check()
+    environment = {**manifest_environment(config.resolve(), read_manifest(config)), **os.environ}
+    if environment.get("DATABASE_URI") or environment.get("POSTGRES_URI"):
+        return serve_here(load_deployment(config, os.environ), options)
+    if options.role is not Role.ALL:
+        raise EngineError(
+            f"--role {options.role} shares a database with other servers: set DATABASE_URI and REDIS_URI."
+        )
+    return _serve_with_services(config.resolve(), environment, options)
+
+
+def _serve_with_services(config: Path, environment: dict[str, str], options: ServeOptions) -> int:
+    home = Path(environment.get("HOLDFAST_HOME") or ".holdfast").expanduser()
+    home = (config.parent / home).resolve()
+    listen_to_signals()
+    try:
+        with ExitStack() as held:
+            lock = held.enter_context(FolderLock(home))
+            environment |= secret_values(home, environment)
+            load_deployment(config, environment)  # says what is wrong before anything is started
+            postgres = EmbeddedPostgres(home / "postgres")
+            held.callback(postgres.stop)
+            valkey = EmbeddedValkey(home / "valkey")
+            held.callback(valkey.stop)
+            parts = [postgres.start(), valkey.start()]
+            postgres.wait_until_ready()
+            valkey.wait_until_ready()
+            print(
+                f"postgres {postgres.address} · valkey {valkey.address} · data and keys in {home}", flush=True
+            )
+            environment |= {"DATABASE_URI": postgres.uri, "REDIS_URI": valkey.uri}
+            environment.setdefault("BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS", str(DRAIN_RUNS_SECONDS))
+            server = RunningPart(_server(config, options, environment), held_files=[lock.fileno])
+            held.callback(server.stop)
+            while (code := server.exit_code) is None:
+                for part in parts:
+                    part.check_alive()
+                pause(CHECK_SECONDS)
+            return code
+    except ToldToEndError as told:
+        return 128 + told.number
+
+
+def _server(config: Path, options: ServeOptions, environment: Mapping[str, str]) -> Part:
+    drain_seconds = float(environment["BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS"])
+    serve = [sys.executable, "-m", __package__, "serve", "--config", str(config)]
+    return Part(
+        name="server",
+        command=[*serve, *options.as_arguments()],
+        environment=environment,
+        folder=config.parent,
+        address=f"{options.host}:{options.port}",
+        grace_seconds=DRAIN_CONNECTIONS_SECONDS + drain_seconds + MARGIN_SECONDS,
+    )

@@ -1,0 +1,270 @@
+"""Feeds: ordered events under a key, which any number of readers in any process follow from any point.
+
+A feed is a Valkey stream, so a reader that reconnects loses nothing, and a reader may begin with the past.
+Ids come from one clock for all feeds of the deployment, so that events of several feeds have one order and a
+position in one of them is a position in all.
+All readers of one event loop share one connection: the follower below reads every feed that anybody follows
+and hands the entries out.
+
+While Valkey is away a reader gets nothing and is told so by `Follower.is_connected`; it then watches the
+database instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from langgraph_runtime_holdfast.valkey import VALKEY_ERRORS, key, valkey
+
+logger = structlog.stdlib.get_logger(__name__)
+
+EVENT: Final = b"e"
+DATA: Final = b"d"
+BEGINNING: Final = b"0-0"
+MAX_ENTRIES: Final = 50_000
+_BLOCK_MS: Final = 5_000
+_RECONNECT_SECONDS: Final = 0.25
+
+# One call, so that no other append can come between taking an id and using it. The clock never goes back,
+# whatever the host's clock does.
+_APPEND: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local last = tonumber(redis.call('HGET', KEYS[2], 'ms') or '0')
+if now > last then
+    redis.call('HSET', KEYS[2], 'ms', string.format('%.0f', now), 'next', 0)
+else
+    now = last
+end
+local next = redis.call('HINCRBY', KEYS[2], 'next', 1)
+local id = string.format('%.0f-%d', now, next - 1)
+local function add(as)
+    return redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], as, 'e', ARGV[3], 'd', ARGV[4])
+end
+local added = add(id)
+-- A clock that was lost (a failover) may lag behind the feed, which then counts for itself.
+if type(added) == 'table' and added.err then
+    added = add('*')
+end
+if type(added) == 'table' and added.err then
+    return added
+end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return added
+"""
+
+_followers: WeakKeyDictionary[asyncio.AbstractEventLoop, Follower] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event of a feed."""
+
+    id: bytes
+    """`milliseconds-sequence`, unique and rising over all feeds."""
+    event: bytes
+    data: bytes
+
+
+async def append(feed: str, event: bytes, data: bytes, *, keep_seconds: int) -> bytes:
+    """Add an event; the feed disappears `keep_seconds` after its last one.
+
+    Raises:
+        RedisError: Valkey is away; the event is lost to whoever listens.
+    """
+    command: Any = add_to(valkey(), feed, event, data, keep_seconds=keep_seconds)
+    entry_id: bytes = await command
+    return entry_id
+
+
+def add_to(
+    client: Redis | Pipeline,
+    feed: str,
+    event: bytes,
+    data: bytes,
+    *,
+    keep_seconds: int,
+    most: int = MAX_ENTRIES,
+) -> Any:
+    """Do the same as a command of a client, to be awaited, or of a pipeline, to be executed with it.
+
+    About `most` entries are kept; the oldest go.
+    """
+    return client.eval(_APPEND, 2, feed, _clock(), most, keep_seconds, event, data)
+
+
+async def now() -> bytes:
+    """The newest id of all feeds: whatever is appended from now on, to any of them, comes after it.
+
+    Raises:
+        RedisError: Valkey is away.
+    """
+    command: Any = valkey().hmget(_clock(), ["ms", "next"])
+    milliseconds, following = await command
+    return b"%b-%d" % (milliseconds, int(following) - 1) if milliseconds else BEGINNING
+
+
+async def past(feed: str, after: bytes = BEGINNING) -> list[Entry]:
+    """The entries that are there, after the given id.
+
+    Raises:
+        RedisError: Valkey is away.
+    """
+    rows: Any = await valkey().xrange(feed, min=b"(" + after if after != BEGINNING else b"-")
+    return [_entry(entry_id, fields) for entry_id, fields in rows]
+
+
+async def past_of_all(positions: Mapping[str, bytes]) -> dict[str, list[Entry]]:
+    """The entries of several feeds, each after its own position, as they are at one moment.
+
+    Raises:
+        RedisError: Valkey is away.
+    """
+    asked: Any = dict(positions)
+    answer: Any = await valkey().xread(asked)
+    return {
+        name.decode(): [_entry(entry_id, fields) for entry_id, fields in rows] for name, rows in answer or []
+    }
+
+
+async def last_id(feed: str) -> bytes:
+    """The id of the newest entry; BEGINNING when there is none.
+
+    Raises:
+        RedisError: Valkey is away.
+    """
+    rows: Any = await valkey().xrevrange(feed, count=1)
+    return rows[0][0] if rows else BEGINNING
+
+
+def _clock() -> str:
+    return key("clock")
+
+
+def order(entry_id: bytes) -> tuple[int, int]:
+    """What entries are sorted by."""
+    milliseconds, _, sequence = entry_id.partition(b"-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
+    return Entry(entry_id, fields.get(EVENT, b""), fields.get(DATA, b""))
+
+
+@dataclass(eq=False, slots=True)
+class Reader:
+    """One who follows a feed: entries arrive in `queue`."""
+
+    feed: str
+    position: bytes
+    arrived: asyncio.Event
+    """Set when entries have come; one who follows several feeds gives all its readers the same."""
+    queue: asyncio.Queue[Entry] = field(default_factory=asyncio.Queue)
+
+
+class Follower:
+    """Reads the feeds of one event loop over one connection."""
+
+    def __init__(self) -> None:
+        """Follow nothing yet."""
+        self.is_connected = False
+        self.interruptions = 0
+        self._readers: dict[str, set[Reader]] = {}
+        self._positions: dict[str, bytes] = {}
+        self._bell = key("bell", uuid.uuid4())
+        self._task: asyncio.Task[None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def follow(
+        self, feed: str, after: bytes, arrived: asyncio.Event | None = None
+    ) -> AsyncIterator[Reader]:
+        """Receive the entries of a feed after the given id, those of the past first."""
+        reader = Reader(feed, after, arrived or asyncio.Event())
+        self._readers.setdefault(feed, set()).add(reader)
+        # One position a feed serves all: whoever needs older entries has the feed read again from there,
+        # and each reader leaves out what it has.
+        self._positions[feed] = min(self._positions.get(feed, after), after, key=order)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._read_on())
+        await self._ring()
+        try:
+            yield reader
+        finally:
+            readers = self._readers.get(feed, set())
+            readers.discard(reader)
+            if not readers:
+                self._readers.pop(feed, None)
+                self._positions.pop(feed, None)
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _ring(self) -> None:
+        # The read in flight does not know the new feed; an entry in a feed of its own ends it.
+        with contextlib.suppress(*VALKEY_ERRORS):
+            await append(self._bell, b"new", b"", keep_seconds=60)
+
+    async def _read_on(self) -> None:
+        bell = BEGINNING
+        while True:
+            asked: Any = {self._bell: bell, **self._positions}
+            try:
+                answer: Any = await valkey().xread(asked, block=_BLOCK_MS)
+            except VALKEY_ERRORS as error:
+                if self.is_connected:
+                    await logger.awarning("Valkey is away: streams wait for it", error=str(error))
+                self.is_connected = False
+                self.interruptions += 1
+                await asyncio.sleep(_RECONNECT_SECONDS)
+                continue
+            self.is_connected = True
+            for name, rows in answer or []:
+                feed = name.decode()
+                if feed == self._bell:
+                    bell = rows[-1][0]
+                else:
+                    self._hand_out(feed, asked[feed], rows)
+
+    def _hand_out(self, feed: str, asked: bytes, rows: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        # Who came while this was being read, and wants older entries, waits for the next read.
+        readers = [one for one in self._readers.get(feed, ()) if order(asked) <= order(one.position)]
+        for entry_id, fields in rows:
+            entry = _entry(entry_id, fields)
+            for reader in readers:
+                if order(reader.position) < order(entry_id):
+                    reader.position = entry_id
+                    reader.queue.put_nowait(entry)
+        for reader in readers:
+            reader.arrived.set()
+        if feed in self._positions:
+            lowest = min((reader.position for reader in self._readers[feed]), key=order)
+            self._positions[feed] = max(lowest, BEGINNING, key=order)
+
+
+def follower() -> Follower:
+    """This loop's follower."""
+    loop = asyncio.get_running_loop()
+    found = _followers.get(loop)
+    if found is None:
+        found = _followers[loop] = Follower()
+    return found
+
+
+async def close_follower() -> None:
+    """Stop this loop's follower; an isolated loop calls it before it ends."""
+    if (found := _followers.pop(asyncio.get_running_loop(), None)) is not None:
+        await found.close()

@@ -1,0 +1,270 @@
+"""Leases: who may work on a run and write its end, and the heartbeat that keeps them.
+
+A claim gives a run's worker a lease with a token that rises with every claim. Whatever the worker writes
+about the run carries the token, so one whose lease went to somebody else can write nothing more. The lease
+lasts as long as this process's heartbeat extends it; the heartbeat is a thread with a connection of its own,
+which a blocked event loop cannot stop. It also brings wishes to cancel whose signal was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+import psycopg
+import structlog
+from psycopg.rows import dict_row
+
+from langgraph_runtime_holdfast.retry import RetryableException
+from langgraph_runtime_holdfast.settings import settings
+
+logger = structlog.stdlib.get_logger(__name__)
+
+_EXTEND: Final = """
+UPDATE run SET leased_until = now() + make_interval(secs => %(seconds)s)
+WHERE run_id IN (
+    SELECT run_id FROM run
+    JOIN unnest(%(run_ids)s::uuid[], %(tokens)s::bigint[]) AS held (run_id, token) USING (run_id)
+    WHERE run.lease_token = held.token AND run.status = 'running'
+    FOR UPDATE OF run SKIP LOCKED
+)
+"""
+_LOOK: Final = (
+    "SELECT run_id, lease_token, cancel_action, cancel_reason FROM run WHERE run_id = ANY(%(run_ids)s)"
+)
+
+
+class LeaseLostError(RetryableException):
+    """The run was deleted, or went to another worker; this one writes nothing more about it."""
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """The right to work on one run."""
+
+    run_id: UUID
+    thread_id: UUID
+    token: int
+    attempt: int
+    """1 for the first."""
+    first_error: str | None = None
+    """What ended the first attempt that failed."""
+    temporary: bool = False
+    """The run's thread is deleted with it, so its result is nowhere in the database."""
+    is_lost: bool = False
+    is_handed_back: bool = False
+    """The process stops; the run goes on elsewhere, and this attempt does not count."""
+    is_settled: bool = False
+    """Whoever waits for the run's end was told, or the run is in the queue again."""
+    events_sent: int = 0
+    events_lost: bool = False
+    last_state: tuple[str, bytes] | None = None
+    _stop_with: Exception | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+    _done: Any = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def stop(self, reason: Exception) -> None:
+        """End the work with this exception, from any thread; only the first one counts."""
+        with self._lock:
+            if self._stop_with is not None:
+                return
+            self._stop_with = reason
+            loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop is closed, and the work with it
+                loop.call_soon_threadsafe(self._done.set, reason)
+
+    def lose(self) -> None:
+        """Note that the lease is gone, and end the work."""
+        self.is_lost = True
+        self.stop(LeaseLostError(f"Run {self.run_id} was deleted or went to another worker"))
+
+    def cancel(self, action: str, reason: str | None) -> None:
+        """End the work as the user wishes: "interrupt" keeps what it has done, "rollback" does not."""
+        from langgraph_api.errors import UserInterrupt, UserRollback
+
+        kind = UserRollback if action == "rollback" else UserInterrupt
+        self.stop(kind(reason) if reason else kind())
+
+    @contextmanager
+    def entered(self, done: Any) -> Iterator[None]:
+        """Work under the lease: `done` (the server's ValueEvent) is set when the work must stop."""
+        with self._lock:
+            self._loop, self._done = asyncio.get_running_loop(), done
+            if self._stop_with is not None:
+                done.set(self._stop_with)
+        previous = _current.get()
+        _current.set(self)
+        try:
+            yield
+        finally:
+            _current.set(previous)
+
+    def explained(self, error: BaseException) -> BaseException:
+        """Name the first cause in an error that says only that there were too many attempts."""
+        if not self._is_out_of_attempts():
+            return error
+        return RuntimeError(f"{error}\nFirst cause: {self.first_error}")
+
+    def explained_event(self, message: bytes) -> bytes:
+        """Do the same with the stream's error event."""
+        if not self._is_out_of_attempts():
+            return message
+        told = orjson.loads(message)
+        return orjson.dumps({**told, "message": f"{told.get('message')}\nFirst cause: {self.first_error}"})
+
+    def _is_out_of_attempts(self) -> bool:
+        from langgraph_api.config import BG_JOB_MAX_RETRIES
+
+        return bool(self.first_error) and self.attempt > BG_JOB_MAX_RETRIES
+
+
+_current: ContextVar[Lease | None] = ContextVar("lease", default=None)
+
+
+def current_lease() -> Lease | None:
+    """The lease under which this code runs; None outside a worker."""
+    return _current.get()
+
+
+def explained(error: BaseException | None) -> BaseException | None:
+    """Name the first cause in an error of the run that this code works on; see `Lease.explained`."""
+    lease = _current.get()
+    return error if lease is None or error is None else lease.explained(error)
+
+
+def current_token() -> int | None:
+    """The token that guards what this code writes about its run; None outside a worker."""
+    lease = _current.get()
+    return lease.token if lease is not None else None
+
+
+class Heartbeat(threading.Thread):
+    """Extends this process's leases, and tells them when they are lost or cancelled."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        super().__init__(name="lease-heartbeat", daemon=True)
+        self._leases: dict[UUID, Lease] = {}
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self.has_ended = False
+        self._connection: psycopg.Connection[dict[str, Any]] | None = None
+
+    def hold(self, lease: Lease) -> None:
+        """Keep a lease alive from now on."""
+        with self._lock:
+            self._leases[lease.run_id] = lease
+        self._changed.set()
+
+    def held(self, run_id: UUID) -> Lease | None:
+        """The lease that this process holds on a run."""
+        with self._lock:
+            return self._leases.get(run_id)
+
+    def all_held(self) -> list[Lease]:
+        """Every lease of this process."""
+        with self._lock:
+            return list(self._leases.values())
+
+    def release(self, lease: Lease) -> None:
+        """Let a lease go; it runs out, unless the run's end has been written."""
+        with self._lock:
+            if self._leases.get(lease.run_id) is lease:
+                del self._leases[lease.run_id]
+
+    def end(self) -> None:
+        """Stop beating; what is still held runs out."""
+        self.has_ended = True
+        self._changed.set()
+
+    def run(self) -> None:
+        """Beat: extend every third of a lease, and look for changes every poll."""
+        extended_at = 0.0
+        failing = False
+        while not self.has_ended:
+            if not self.all_held():
+                self._changed.wait()
+                self._changed.clear()
+                # A lease that has just been claimed has all its time.
+                extended_at = time.monotonic()
+                continue
+            time.sleep(min(settings().poll_seconds, settings().lease_seconds / 6))
+            try:
+                if time.monotonic() - extended_at >= settings().lease_seconds / 3:
+                    self._extend()
+                    extended_at = time.monotonic()
+                self._look()
+                failing = False
+            except Exception as error:  # whatever it is, a thread that ends would lose every lease
+                self._disconnect()
+                if not failing:
+                    failing = True
+                    logger.warning(
+                        "The heartbeat failed; it tries on", error=f"{type(error).__name__}: {error}"
+                    )
+        self._disconnect()
+
+    def _extend(self) -> None:
+        leases = self.all_held()
+        parameters = {
+            "seconds": settings().lease_seconds,
+            "run_ids": [lease.run_id for lease in leases],
+            "tokens": [lease.token for lease in leases],
+        }
+        self._connected().execute(_EXTEND, parameters)
+
+    def _look(self) -> None:
+        leases = self.all_held()
+        cursor = self._connected().execute(_LOOK, {"run_ids": [lease.run_id for lease in leases]})
+        rows = {row["run_id"]: row for row in cursor.fetchall()}
+        for lease in leases:
+            row = rows.get(lease.run_id)
+            if row is None or row["lease_token"] != lease.token:
+                lease.lose()
+            elif row["cancel_action"]:
+                lease.cancel(row["cancel_action"], row["cancel_reason"])
+
+    def _connected(self) -> psycopg.Connection[dict[str, Any]]:
+        if self._connection is None:
+            self._connection = psycopg.connect(
+                settings().dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None
+            )
+            # A beat that hangs is worse than one that fails and is tried again.
+            timeout_ms = int(settings().lease_seconds * 1000 / 3)
+            self._connection.execute(f"SET statement_timeout = {timeout_ms}")
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(psycopg.Error, OSError):
+                self._connection.close()
+            self._connection = None
+
+
+_heartbeat: Heartbeat | None = None
+_starting = threading.Lock()
+
+
+def held(run_id: UUID) -> Lease | None:
+    """The lease that this process holds on a run, if any."""
+    return _heartbeat.held(run_id) if _heartbeat is not None else None
+
+
+def heartbeat() -> Heartbeat:
+    """This process's heartbeat; it begins with the first use."""
+    global _heartbeat
+    with _starting:
+        if _heartbeat is None or _heartbeat.has_ended or not _heartbeat.is_alive():
+            _heartbeat = Heartbeat()
+            _heartbeat.start()
+        return _heartbeat

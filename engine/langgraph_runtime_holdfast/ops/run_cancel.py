@@ -1,0 +1,149 @@
+"""Cancelling runs: those that wait end at once, those that run are told to.
+
+A wish to cancel is written into the run's row, where its worker's heartbeat finds it, and sent as a signal,
+which is quicker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from langgraph_runtime_holdfast import checkpoint_rows
+from langgraph_runtime_holdfast.database import Handle, Row, Transaction
+from langgraph_runtime_holdfast.ops.filters import restrict
+from langgraph_runtime_holdfast.ops.hints import send_soon
+from langgraph_runtime_holdfast.ops.run_feed import append_end
+from langgraph_runtime_holdfast.ops.signals import signal_cancel, wake_all
+from langgraph_runtime_holdfast.ops.statement import Conditions
+
+_LOCK_THREADS: Final = """
+SELECT thread_id FROM thread WHERE thread_id = ANY(%(thread_ids)s) ORDER BY thread_id FOR NO KEY UPDATE
+"""
+# Decided by the row as it is when it is locked: a run that is claimed meanwhile is one that runs.
+_INTERRUPT: Final = """
+UPDATE run SET
+    status = CASE WHEN status = 'pending' THEN 'interrupted' ELSE status END,
+    cancel_action = CASE WHEN status = 'running' THEN 'interrupt' END,
+    cancel_reason = CASE WHEN status = 'running' THEN %(reason)s END,
+    updated_at = now()
+WHERE run_id = ANY(%(run_ids)s) AND status IN ('pending', 'running')
+RETURNING run_id, thread_id, status
+"""
+_ROLL_BACK_WAITING: Final = """
+DELETE FROM run WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
+RETURNING run_id, thread_id, 'deleted' AS status, attempt
+"""
+_ROLL_BACK_RUNNING: Final = """
+UPDATE run SET cancel_action = 'rollback', cancel_reason = %(reason)s, updated_at = now()
+WHERE run_id = ANY(%(run_ids)s) AND status IN ('pending', 'running')
+RETURNING run_id, thread_id, 'running' AS status
+"""
+# What it was before the runs that waited: asking for input, or idle.
+_FREE_THREADS: Final = """
+UPDATE thread SET status = CASE WHEN interrupts = '{}' THEN 'idle' ELSE 'interrupted' END, updated_at = now()
+WHERE thread_id = ANY(%(thread_ids)s) AND NOT EXISTS (
+    SELECT FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running')
+)
+"""
+_DELETE: Final = """
+DELETE FROM run WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s RETURNING status
+"""
+
+
+async def find_runs(
+    conn: Handle,
+    filters: Mapping[str, Any] | None,
+    *,
+    run_ids: Sequence[UUID] | None = None,
+    thread_id: UUID | None = None,
+    assistant_id: UUID | None = None,
+    statuses: Sequence[str] | None = None,
+) -> list[Row]:
+    """The ids, threads and statuses of the runs that the caller may see and that are asked for."""
+    conditions = Conditions()
+    conditions.equal("run.thread_id", thread_id)
+    conditions.equal("run.assistant_id", assistant_id)
+    if run_ids is not None:
+        conditions.add(f"run.run_id = ANY({conditions.value(list(run_ids))})")
+    if statuses is not None:
+        # Spelt out, because the indexes of runs that go on are for exactly these words.
+        names = ", ".join(f"'{status}'" for status in ("pending", "running") if status in statuses)
+        conditions.add(f"run.status IN ({names})")
+    restrict(conditions, filters, "thread.metadata")
+    columns = "run.run_id, run.thread_id, run.status"
+    return await conn.fetch(
+        f"SELECT {columns} FROM run JOIN thread USING (thread_id) WHERE {conditions}",  # noqa: S608
+        conditions.parameters,
+    )
+
+
+async def cancel_runs(conn: Handle, runs: Sequence[Row], action: str, reason: str | None) -> int:
+    """Cancel those of the runs that still wait or run.
+
+    Args:
+        conn: The database.
+        runs: From `find_runs`.
+        action: "interrupt" keeps what they have done; "rollback" removes them with their checkpoints.
+        reason: Told to whoever looks at the run's end.
+
+    Returns:
+        How many there were.
+    """
+    parameters = {"run_ids": [run["run_id"] for run in runs], "reason": reason}
+    threads = {"thread_ids": sorted({run["thread_id"] for run in runs})}
+    async with conn.transaction() as tx:
+        # Threads before runs, as everywhere, so that nobody waits in a circle.
+        await tx.execute(_LOCK_THREADS, threads)
+        if action == "rollback":
+            cancelled = await _roll_back_waiting(tx, parameters)
+            cancelled += await tx.fetch(_ROLL_BACK_RUNNING, parameters)
+        else:
+            cancelled = await tx.fetch(_INTERRUPT, parameters)
+        ended = [run for run in cancelled if run["status"] != "running"]
+        if ended:
+            await tx.execute(_FREE_THREADS, {"thread_ids": list({run["thread_id"] for run in ended})})
+    signal_cancel([run["run_id"] for run in cancelled if run["status"] == "running"], action, reason)
+    _tell_ends([run["run_id"] for run in ended], lost=False)
+    return len(cancelled)
+
+
+async def _roll_back_waiting(tx: Transaction, parameters: dict[str, Any]) -> list[Row]:
+    deleted = await tx.fetch(_ROLL_BACK_WAITING, parameters)
+    for run in deleted:
+        # One that has never been tried has written nothing.
+        if run["attempt"]:
+            await checkpoint_rows.delete_run_checkpoints(tx, run["thread_id"], [str(run["run_id"])])
+    return deleted
+
+
+async def delete_run(conn: Handle, run_id: UUID, thread_id: UUID) -> bool:
+    """Delete a run with its checkpoints, also one that runs; returns whether there was one."""
+    where = {"run_id": run_id, "thread_id": thread_id}
+    async with conn.transaction() as tx:
+        await tx.execute(_LOCK_THREADS, {"thread_ids": [thread_id]})
+        deleted = await tx.fetch_one(_DELETE, where)
+        if deleted is None:
+            return False
+        # After the run's row: its worker can write nothing more.
+        await checkpoint_rows.delete_run_checkpoints(tx, thread_id, [str(run_id)])
+        if deleted["status"] in ("pending", "running"):
+            await tx.execute(_FREE_THREADS, {"thread_ids": [thread_id]})
+    if deleted["status"] in ("pending", "running"):
+        signal_cancel([run_id], "delete", None)
+        _tell_ends([run_id], lost=True)
+    return True
+
+
+def _tell_ends(run_ids: Sequence[UUID], *, lost: bool) -> None:
+    if not run_ids:
+        return
+
+    async def send() -> None:
+        for run_id in run_ids:
+            await append_end(run_id, lost=lost)
+
+    send_soon(send)
+    # What waited behind them is due now.
+    wake_all()

@@ -1,0 +1,198 @@
+"""The queue in SQL: claiming due runs, putting them back, taking over those of dead workers, gauges.
+
+A claim takes the oldest due runs whose thread is free: none of its runs is running and none is before them.
+`SKIP LOCKED` keeps claims out of each other's way; if all else fails, the unique index `run_one_at_a_time`
+holds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import psycopg
+
+from langgraph_runtime_holdfast.database import Executor, Row, connect
+from langgraph_runtime_holdfast.ops.lease import Lease
+from langgraph_runtime_holdfast.ops.signals import wake_all, wake_here
+from langgraph_runtime_holdfast.settings import WORKER_ID, settings
+
+RUN_FIELDS: Final = (
+    "run_id",
+    "thread_id",
+    "assistant_id",
+    "created_at",
+    "updated_at",
+    "status",
+    "metadata",
+    "kwargs",
+    "multitask_strategy",
+    "langsmith_session_name",
+)
+"""The columns that the API shows."""
+RUN_COLUMNS: Final = ", ".join(f"run.{name}" for name in RUN_FIELDS)
+
+_CLAIM: Final = f"""
+WITH due AS (
+    SELECT run_id FROM run
+    WHERE status = 'pending' AND created_at <= now() AND available_at <= now() AND (
+        -- Not EXISTS: it becomes a join, which reads all runs in flight for each when statistics are old.
+        SELECT true FROM run AS other
+        WHERE other.thread_id = run.thread_id AND other.status IN ('pending', 'running')
+          AND (other.status = 'running' OR (other.created_at, other.run_id) < (run.created_at, run.run_id))
+        LIMIT 1
+    ) IS NULL
+    ORDER BY created_at, run_id
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE run SET status = 'running', attempt = attempt + 1, lease_token = nextval('lease_token'),
+    leased_by = %(worker)s, leased_until = now() + make_interval(secs => %(seconds)s)
+FROM due WHERE run.run_id = due.run_id
+RETURNING {RUN_COLUMNS}, run.lease_token, run.attempt, run.first_error, run.cancel_action, run.cancel_reason
+"""  # noqa: S608 - constants
+_PUT_BACK: Final = """
+UPDATE run SET status = 'pending', attempt = attempt - %(uncounted)s, lease_token = NULL, leased_by = NULL,
+    leased_until = NULL, updated_at = now(), first_error = coalesce(first_error, %(error)s),
+    available_at = now() + CASE WHEN cancel_action IS NULL THEN %(delay)s ELSE 0 END * interval '1 second'
+WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
+"""
+_NOTE_ERROR: Final = """
+UPDATE run SET first_error = %(error)s
+WHERE run_id = %(run_id)s AND first_error IS NULL AND status IN ('pending', 'running')
+"""
+_SWEEP: Final = """
+UPDATE run SET status = 'pending', lease_token = NULL, leased_until = NULL, available_at = now(),
+    updated_at = now(), leased_by = NULL,
+    first_error = coalesce(first_error, format('The worker %%s died, or lost the database', leased_by))
+WHERE run_id IN (
+    SELECT run_id FROM run
+    WHERE status = 'running' AND leased_until < now()
+      -- A database that was away could not be told of the heartbeats.
+      AND pg_postmaster_start_time() < now() - make_interval(secs => %(seconds)s)
+    ORDER BY leased_until LIMIT 500
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING run_id
+"""
+_STATS: Final = """
+WITH inflight AS (
+    SELECT status, thread_id, extract(epoch FROM now() - created_at)::float8 AS waits,
+           status = 'pending' AND created_at < now() AND NOT EXISTS (
+               SELECT FROM run AS other WHERE other.thread_id = run.thread_id AND other.status = 'running'
+           ) AS unblocked
+    FROM run WHERE status IN ('pending', 'running')
+)
+SELECT count(*) FILTER (WHERE status = 'pending') AS n_pending,
+       count(*) FILTER (WHERE status = 'running') AS n_running,
+       max(waits) FILTER (WHERE status = 'pending') AS pending_runs_wait_time_max_secs,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY waits) FILTER (WHERE status = 'pending')
+           AS pending_runs_wait_time_med_secs,
+       max(waits) FILTER (WHERE unblocked) AS pending_unblocked_runs_wait_time_max_secs
+FROM inflight
+"""
+_KEPT_RESULT_MINUTES: Final = 10
+_LONGEST_BACK_OFF_SECONDS: Final = 60.0
+
+
+async def claim(limit: int) -> list[tuple[dict[str, Any], Lease, tuple[str, str | None] | None]]:
+    """Claim due runs.
+
+    Args:
+        limit: How many at most.
+
+    Returns:
+        For each: the run as the API has it, its lease, and the wish to cancel it (action and reason) that an
+        earlier worker did not live to see.
+    """
+    parameters = {"limit": limit, "worker": WORKER_ID, "seconds": settings().lease_seconds}
+    async with connect() as handle:
+        try:
+            rows = await handle.fetch(_CLAIM, parameters)
+        except psycopg.errors.UniqueViolation:
+            # Another claim was quicker with a run of the same thread; the next look sees it.
+            rows = await handle.fetch(_CLAIM, parameters)
+    rows.sort(key=lambda row: (row["created_at"], row["run_id"]))
+    return [(_run(row), _lease(row), _wish(row)) for row in rows]
+
+
+def _run(row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in RUN_FIELDS}
+
+
+def _lease(row: Row) -> Lease:
+    return Lease(
+        run_id=row["run_id"],
+        thread_id=row["thread_id"],
+        token=row["lease_token"],
+        attempt=row["attempt"],
+        first_error=row["first_error"],
+        temporary=bool(row["kwargs"].get("temporary")),
+    )
+
+
+def _wish(row: Row) -> tuple[str, str | None] | None:
+    return (row["cancel_action"], row["cancel_reason"]) if row["cancel_action"] else None
+
+
+async def put_back(executor: Executor, lease: Lease, error: BaseException | None) -> bool:
+    """Return a run to the queue: after a back-off, or at once and uncounted if its process stops.
+
+    Args:
+        executor: Where.
+        lease: The lease that ends with it.
+        error: What ended the attempt, kept if it is the first.
+
+    Returns:
+        Whether it was done; if not, the run is back already, has ended, or is another worker's.
+    """
+    delay = 0.0 if lease.is_handed_back else _back_off_seconds(lease.attempt)
+    parameters = {
+        "run_id": lease.run_id,
+        "token": lease.token,
+        "uncounted": int(lease.is_handed_back),
+        "delay": delay,
+        "error": _told(error),
+    }
+    if not await executor.execute(_PUT_BACK, parameters):
+        return False
+    if lease.is_handed_back:
+        wake_all()
+    else:
+        wake_here(delay)
+    return True
+
+
+async def note_error(executor: Executor, run_id: UUID, error: BaseException) -> None:
+    """Keep the first cause of a run that goes on."""
+    if told := _told(error):
+        await executor.execute(_NOTE_ERROR, {"run_id": run_id, "error": told})
+
+
+def _told(error: BaseException | None) -> str | None:
+    if error is None:
+        return None
+    return f"{type(error).__name__}: {error}".replace("\x00", "\ufffd")[:2000]
+
+
+def _back_off_seconds(attempt: int) -> float:
+    longest: float = min(_LONGEST_BACK_OFF_SECONDS, 2.0 ** (attempt - 1))
+    return longest * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, protects nothing
+
+
+async def sweep() -> Sequence[UUID]:
+    """Put the runs of dead workers back into the queue, and forget old results; returns the runs."""
+    async with connect() as handle:
+        rows = await handle.fetch(_SWEEP, {"seconds": settings().lease_seconds})
+        await handle.execute(
+            "DELETE FROM run_result WHERE created_at < now() - make_interval(mins => %(minutes)s)",
+            {"minutes": _KEPT_RESULT_MINUTES},
+        )
+    return [row["run_id"] for row in rows]
+
+
+async def stats(executor: Executor) -> dict[str, Any]:
+    """How many runs wait and run, and how long they have waited, in seconds."""
+    return await executor.fetch_one(_STATS) or {}

@@ -1,0 +1,43 @@
+"""The result of a run from the database, for listeners whose events Valkey lost."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from langgraph_runtime_holdfast.database import Executor
+from langgraph_runtime_holdfast.ops.encryption import decrypted
+from langgraph_runtime_holdfast.ops.statement import json_text
+
+_THREAD: Final = 'SELECT status, "values", interrupts, error FROM thread WHERE thread_id = %(thread_id)s'
+_KEPT: Final = "SELECT event, payload FROM run_result WHERE run_id = %(run_id)s"
+_KEEP: Final = """
+INSERT INTO run_result (run_id, event, payload) VALUES (%(run_id)s, %(event)s, %(payload)s)
+ON CONFLICT (run_id) DO UPDATE SET event = excluded.event, payload = excluded.payload, created_at = now()
+"""
+
+
+async def thread_result(executor: Executor, thread_id: UUID) -> tuple[bytes, bytes] | None:
+    """The state that a run left in its thread, as the event and payload that would have told it."""
+    row = await executor.fetch_one(_THREAD, {"thread_id": thread_id})
+    if row is None:
+        return None
+    thread: dict[str, Any] = await decrypted(row, "thread", ["values", "interrupts", "error"])
+    if thread["status"] == "error" and thread["error"]:
+        return b"error", json_text(thread["error"]).encode()
+    values = thread["values"] if isinstance(thread["values"], dict) else {}
+    asked = [one for each in (thread["interrupts"] or {}).values() for one in each]
+    if thread["status"] == "interrupted" and asked:
+        values = {**values, "__interrupt__": asked}
+    return (b"values", json_text(values).encode()) if values else None
+
+
+async def keep_result(executor: Executor, run_id: UUID, event: str, payload: bytes) -> None:
+    """Keep the result of a stateless run, whose thread is gone, for some minutes."""
+    await executor.execute(_KEEP, {"run_id": run_id, "event": event, "payload": payload.decode()})
+
+
+async def kept_result(executor: Executor, run_id: UUID) -> tuple[bytes, bytes] | None:
+    """The result of a stateless run, if it was kept."""
+    row = await executor.fetch_one(_KEPT, {"run_id": run_id})
+    return None if row is None else (row["event"].encode(), row["payload"].encode())

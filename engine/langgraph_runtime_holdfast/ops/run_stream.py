@@ -1,0 +1,321 @@
+"""Streams of a run's events: published by its worker, joined by any number of listeners in any process.
+
+A listener follows the run's feed in Valkey up to the entry that says `done`. The database has the last word:
+if it has the run's end and the feed does not, or the feed has lost something, the listener gets the committed
+result as one more event, so that nobody waits for ever or takes half a state for the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, ClassVar, Final, Literal
+from uuid import UUID
+
+import structlog
+from langgraph_sdk import Auth
+from starlette.exceptions import HTTPException
+
+from langgraph_runtime_holdfast.database import connect
+from langgraph_runtime_holdfast.feed import BEGINNING, Entry, follower, past
+from langgraph_runtime_holdfast.ops.authenticated import Authenticated
+from langgraph_runtime_holdfast.ops.filters import restrict
+from langgraph_runtime_holdfast.ops.hints import attempt
+from langgraph_runtime_holdfast.ops.run_feed import CONTROL, LOST, append_event, is_done, run_feed
+from langgraph_runtime_holdfast.ops.run_result import kept_result, thread_result
+from langgraph_runtime_holdfast.ops.run_watch import ENDED, run_watch
+from langgraph_runtime_holdfast.ops.statement import Conditions, as_uuid
+from langgraph_runtime_holdfast.valkey import VALKEY_ERRORS, valkey
+
+logger = structlog.stdlib.get_logger(__name__)
+
+Event = tuple[bytes, bytes, bytes | None]
+
+_FACTS: Final = """
+SELECT status, kwargs->>'resumable' = 'true' AS resumable, kwargs->'stream_mode' AS stream_modes,
+       updated_at < now() - interval '5 seconds' AS is_settled
+FROM run WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s
+"""
+_EVENT_ID: Final = re.compile(r"(\d{1,19})(-\d{1,19})?")
+_FROM_BEGINNING: Final = ("-1", "0", "-", "")
+# Between the commit of a run's end and the feed's last entry.
+_GRACE_SECONDS: Final = 2.0
+_GRACE_STEP_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHandler:
+    """A place in a run's feed, taken before the run is created or joined: nothing in between is missed."""
+
+    run_id: UUID
+    position: bytes
+    is_over: bool = False
+    """The feed had its last entry already."""
+
+    async def __aenter__(self) -> StreamHandler:
+        """Give itself; nothing is held."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Do nothing; nothing is held."""
+
+
+@dataclass(slots=True)
+class _Listening:
+    """What a listener knows about its run."""
+
+    run_id: UUID
+    thread_id: UUID
+    position: bytes
+    is_there: bool = False
+    has_ended: bool = True
+    is_settled: bool = False
+    """Ended so long ago that whatever the feed gets, it has."""
+    resumable: bool = False
+    sends_values: bool = True
+    done: bool = False
+    lost: bool = False
+    modes: Sequence[str] = field(default_factory=list)
+
+
+class RunStream(Authenticated):
+    """What the API and the worker call as `Runs.Stream`."""
+
+    resource: ClassVar[Literal["threads"]] = "threads"
+
+    @staticmethod
+    async def subscribe(run_id: UUID | str, thread_id: UUID | str | None = None) -> StreamHandler:
+        """Remember where the run's feed ends now."""
+        run_id = as_uuid(run_id, "run ID")
+        rows: Any = await attempt(lambda: valkey().xrevrange(run_feed(run_id), count=1))
+        if not rows:
+            return StreamHandler(run_id, BEGINNING)
+        entry_id, fields = rows[0]
+        last = Entry(entry_id, fields.get(b"e", b""), fields.get(b"d", b""))
+        return StreamHandler(run_id, entry_id, is_over=is_done(last))
+
+    @staticmethod
+    async def join(
+        run_id: UUID | str,
+        *,
+        stream_channel: StreamHandler,
+        thread_id: UUID | str,
+        ignore_404: bool = False,
+        cancel_on_disconnect: bool = False,
+        stream_mode: Sequence[str] | str | None = None,
+        last_event_id: str | None = None,
+        ctx: Auth.types.BaseAuthContext | None = None,
+    ) -> AsyncIterator[Event]:
+        """Yield a run's events until its end.
+
+        Args:
+            run_id: The run.
+            stream_channel: From `subscribe`.
+            thread_id: The run's thread.
+            ignore_404: The run was created by this request and may be deleted at its end: no error then, and
+                no question whether the caller may see it.
+            cancel_on_disconnect: Cancel the run if the listener goes away.
+            stream_mode: Only events of these modes; all of them by default.
+            last_event_id: Of a resumable run: begin after this event; `-1` or `0` from the first.
+            ctx: Who listens.
+
+        Yields:
+            The event's mode, its payload, and its id if the run is resumable.
+
+        Raises:
+            HTTPException: 404, the thread is not there for this caller.
+        """
+        run_id, thread_id = as_uuid(run_id, "run ID"), as_uuid(thread_id, "thread ID")
+        if not ignore_404:
+            await RunStream.check_run_stream_auth(run_id, thread_id, ctx)
+        try:
+            listening = await _begin(run_id, thread_id, stream_channel)
+            if not (listening.is_there or ignore_404):
+                yield _gone(ignore_404=False)
+                return
+            listening.modes = [stream_mode] if isinstance(stream_mode, str) else list(stream_mode or ())
+            if last_event_id is not None:
+                wanted = _parse_event_id(last_event_id)
+                if wanted is None:
+                    yield _error(422, f"Last-Event-ID {last_event_id[:40]!r} is no id of an event")
+                    return
+                if listening.resumable:
+                    listening.position = wanted
+                    stream_channel = StreamHandler(run_id, wanted)
+            if not listening.has_ended:
+                async for event in _live(listening):
+                    yield event
+            if not listening.done and not stream_channel.is_over:
+                async for event in _remaining(listening):
+                    yield event
+            async for event in _ending(listening, stream_channel, ignore_404=ignore_404):
+                yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            if cancel_on_disconnect:
+                _cancel_soon(run_id, thread_id)
+            raise
+
+    @staticmethod
+    async def check_run_stream_auth(
+        run_id: UUID | str, thread_id: UUID | str, ctx: Auth.types.BaseAuthContext | None = None
+    ) -> None:
+        """Ask whether the caller may listen.
+
+        Raises:
+            HTTPException: 404, the thread is not there for this caller.
+        """
+        thread_id = as_uuid(thread_id, "thread ID")
+        filters = await RunStream.handle_event(ctx, "read", Auth.types.ThreadsRead(thread_id=thread_id))
+        if not filters:
+            return
+        conditions = Conditions()
+        conditions.equal("thread_id", thread_id)
+        restrict(conditions, filters, "metadata")
+        async with connect() as handle:
+            statement = f"SELECT 1 FROM thread WHERE {conditions}"  # noqa: S608 - values are parameters
+            if await handle.fetch_one(statement, conditions.parameters) is None:
+                raise HTTPException(status_code=404, detail="Thread not found")
+
+    @staticmethod
+    async def publish(
+        run_id: UUID | str,
+        event: str,
+        message: bytes,
+        *,
+        thread_id: UUID | str | None = None,
+        resumable: bool = False,
+    ) -> None:
+        """Add an event to the run's feed; never fails, a Valkey that is away loses it."""
+        await append_event(as_uuid(run_id, "run ID"), event, message, resumable=resumable)
+
+
+def matches(mode: str, wanted: Sequence[str]) -> bool:
+    """Whether an event of this mode belongs to the modes that a listener asked for.
+
+    A subgraph's mode has a namespace after `|`; the modes of messages are variants of each other.
+    """
+    if not wanted or mode in wanted:
+        return True
+    if mode.startswith("messages") and ("messages" in wanted or "messages-tuple" in wanted):
+        return True
+    return "|" in mode and mode.partition("|")[0] in wanted
+
+
+async def _begin(run_id: UUID, thread_id: UUID, channel: StreamHandler) -> _Listening:
+    async with connect() as handle:
+        row = await handle.fetch_one(_FACTS, {"run_id": run_id, "thread_id": thread_id})
+    listening = _Listening(run_id, thread_id, channel.position)
+    if row is not None:
+        listening.is_there = True
+        listening.has_ended = row["status"] not in ("pending", "running")
+        listening.is_settled = listening.has_ended and row["is_settled"]
+        listening.resumable = bool(row["resumable"])
+        listening.sends_values = "values" in (row["stream_modes"] or ())
+    return listening
+
+
+async def _live(listening: _Listening) -> AsyncIterator[Event]:
+    """Follow the feed until `done`, or until the database has the end."""
+    readers = follower()
+    before = readers.interruptions
+    async with readers.follow(run_feed(listening.run_id), listening.position) as reader:
+        with run_watch().watch(listening.run_id, reader.queue):
+            while not listening.done:
+                entry = await reader.queue.get()
+                if entry is ENDED:
+                    break
+                if (event := _taken(listening, entry)) is not None:
+                    yield event
+    # What was in Valkey's memory may have gone with the connection.
+    listening.lost |= readers.interruptions != before
+
+
+async def _remaining(listening: _Listening) -> AsyncIterator[Event]:
+    """Read what is left in the feed of a run that has ended."""
+    waited = 0.0
+    while True:
+        try:
+            entries = await past(run_feed(listening.run_id), listening.position)
+        except VALKEY_ERRORS:
+            return
+        for entry in entries:
+            if (event := _taken(listening, entry)) is not None:
+                yield event
+        if listening.done or listening.is_settled or waited >= _GRACE_SECONDS:
+            return
+        await asyncio.sleep(_GRACE_STEP_SECONDS)
+        waited += _GRACE_STEP_SECONDS
+
+
+async def _ending(listening: _Listening, channel: StreamHandler, *, ignore_404: bool) -> AsyncIterator[Event]:
+    """Say what the feed could not."""
+    is_whole = (listening.done or channel.is_over) and not listening.lost
+    if is_whole or listening.is_settled:
+        return
+    async with connect() as handle:
+        result = await kept_result(handle, listening.run_id)
+        if result is None:
+            where = {"run_id": listening.run_id, "thread_id": listening.thread_id}
+            if await handle.fetch_one(_FACTS, where) is None:
+                yield _gone(ignore_404=ignore_404)
+                return
+            result = await thread_result(handle, listening.thread_id)
+    if result is not None and listening.sends_values and matches(result[0].decode(), listening.modes):
+        yield (*result, None)
+
+
+def _taken(listening: _Listening, entry: Entry) -> Event | None:
+    """Note an entry; return the event that it is for this listener, if any."""
+    listening.position = entry.id
+    if entry.event == CONTROL:
+        listening.done |= is_done(entry)
+        listening.lost |= entry.data == LOST
+        return None
+    if not matches(entry.event.decode(), listening.modes):
+        return None
+    return entry.event, entry.data, entry.id if listening.resumable else None
+
+
+def _parse_event_id(text: str) -> bytes | None:
+    if text in _FROM_BEGINNING:
+        return BEGINNING
+    if (found := _EVENT_ID.fullmatch(text)) is None:
+        return None
+    return text.encode() if found[2] else f"{text}-0".encode()
+
+
+def _gone(*, ignore_404: bool) -> Event:
+    if ignore_404:
+        return _error(503, "The run has ended, but its result was lost together with Valkey's connection")
+    return _error(404, "Run not found")
+
+
+def _error(status_code: int, detail: str) -> Event:
+    from langgraph_api.serde import json_dumpb
+
+    return b"error", json_dumpb(HTTPException(status_code=status_code, detail=detail)), None
+
+
+def _cancel_soon(run_id: UUID, thread_id: UUID) -> None:
+    from langgraph_api.asyncio import create_task
+
+    create_task(_cancel(run_id, thread_id))
+
+
+async def _cancel(run_id: UUID, thread_id: UUID) -> None:
+    from langgraph_runtime_holdfast.ops.runs import Runs
+
+    async with connect() as handle:
+        try:
+            await Runs.cancel(handle, [run_id], thread_id=thread_id, reason="The client went away")
+        except HTTPException as error:
+            # It ended in the same moment.
+            await logger.ainfo("Nothing to cancel", run_id=str(run_id), reason=error.detail)

@@ -1,0 +1,69 @@
+"""Deleting threads with all that belongs to them, also while a run works on one.
+
+One transaction removes the thread, its runs and crons (by foreign key) and its checkpoints. A run that works
+on it cannot bring anything back: its saver (`checkpoint.py`) asks for the lease in each of its transactions,
+waits there for a deletion that is under way, and finds the lease gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from langgraph_runtime_holdfast.checkpoint_rows import delete_thread_checkpoints
+from langgraph_runtime_holdfast.database import Handle, Transaction
+from langgraph_runtime_holdfast.ops.filters import restrict
+from langgraph_runtime_holdfast.ops.lease import LeaseLostError, current_token
+from langgraph_runtime_holdfast.ops.signals import signal_cancel
+from langgraph_runtime_holdfast.ops.statement import Conditions
+
+_WORKED_ON: Final = """
+SELECT run_id, lease_token, kwargs->>'temporary' = 'true' AS temporary
+FROM run WHERE thread_id = ANY(%(ids)s) AND status IN ('pending', 'running')
+"""
+# Waits for a saver that writes just now, so that what it wrote is seen by the statement after this one.
+_DELETE: Final = "DELETE FROM thread WHERE thread_id = ANY(%(ids)s)"
+
+
+async def delete_threads(
+    conn: Handle, thread_ids: Sequence[UUID], filters: Mapping[str, Any] | None
+) -> list[UUID]:
+    """Delete those of the threads that are there and that the caller may delete; end their runs.
+
+    Returns:
+        The ids of the threads that were deleted.
+
+    Raises:
+        LeaseLostError: Asked by the worker of a stateless run that another worker has taken over.
+    """
+    conditions = Conditions()
+    conditions.add(f"thread_id = ANY({conditions.value(list(thread_ids))})")
+    restrict(conditions, filters, "metadata")
+    async with conn.transaction() as tx:
+        rows = await tx.fetch(
+            # In one order, so that two such deletions never wait for each other.
+            f"SELECT thread_id FROM thread WHERE {conditions} ORDER BY thread_id FOR UPDATE",  # noqa: S608
+            conditions.parameters,
+        )
+        ids = [row["thread_id"] for row in rows]
+        runs = await delete_rows(tx, ids)
+    signal_cancel(runs, "delete", "Its thread was deleted")
+    return ids
+
+
+async def delete_rows(tx: Transaction, thread_ids: Sequence[UUID]) -> list[UUID]:
+    """Delete threads that the transaction has locked.
+
+    Returns:
+        The runs that others were working on.
+    """
+    if not thread_ids:
+        return []
+    token = current_token()
+    runs = await tx.fetch(_WORKED_ON, {"ids": list(thread_ids)})
+    if token is not None and any(run["temporary"] and run["lease_token"] != token for run in runs):
+        raise LeaseLostError("Another worker has this run; its thread stays")
+    await tx.execute(_DELETE, {"ids": list(thread_ids)})
+    await delete_thread_checkpoints(tx, thread_ids)
+    return [run["run_id"] for run in runs if token is None or run["lease_token"] != token]

@@ -1,0 +1,155 @@
+"""Threads that expire: after their last activity they are deleted, or keep only their latest checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import structlog
+from starlette.exceptions import HTTPException
+
+from langgraph_runtime_holdfast.database import Handle
+from langgraph_runtime_holdfast.ops.thread_removal import delete_rows
+from langgraph_runtime_holdfast.retry import TRANSIENT
+
+logger = structlog.stdlib.get_logger(__name__)
+
+STRATEGIES: Final = ("delete", "keep_latest")
+LONGEST_MINUTES: Final = 100 * 366 * 24 * 60
+DEFAULT_SWEEP_LIMIT: Final = 10_000
+_NOT_NOW: Final[tuple[type[BaseException], ...]] = (*TRANSIENT, NotImplementedError)
+
+MOVE_EXPIRY: Final = "expires_at = now() + ttl_minutes * interval '1 minute'"
+"""Part of every UPDATE that is activity of the thread; null stays null."""
+
+# A thread that is busy, or has a run that waits, is in use however old it is.
+_EXPIRED: Final = """
+FROM thread
+WHERE expires_at <= now() AND ttl_strategy = %(strategy)s AND status <> 'busy'
+  AND NOT EXISTS (
+      SELECT FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running')
+  )
+ORDER BY expires_at
+LIMIT %(limit)s
+FOR UPDATE OF thread SKIP LOCKED
+"""
+_TO_DELETE: Final = f"SELECT thread_id {_EXPIRED}"
+# Claimed for a while, like a lease: whoever ends in the middle leaves it to the next sweep.
+_CLAIM_TO_PRUNE: Final = f"""
+WITH expired AS (SELECT thread_id {_EXPIRED})
+UPDATE thread SET expires_at = now() + interval '10 minutes'
+FROM expired WHERE thread.thread_id = expired.thread_id
+RETURNING thread.thread_id, thread.expires_at
+"""  # noqa: S608 - constants
+# Until its next activity there is nothing more to prune. What became active meanwhile has a date of its own.
+_PRUNED: Final = "UPDATE thread SET expires_at = NULL WHERE thread_id = %(id)s AND expires_at = %(claim)s"
+_IN_FLIGHT: Final = (
+    "SELECT run_id FROM run WHERE thread_id = %(id)s AND status IN ('pending', 'running') LIMIT 1"
+)
+
+
+class TimeToLive(NamedTuple):
+    """When a thread expires after its last activity, and what happens then; two Nones: never."""
+
+    minutes: float | None
+    strategy: str | None
+
+
+def time_to_live(wanted: Mapping[str, Any] | None) -> TimeToLive:
+    """Read the `ttl` of a request: `{"ttl": minutes, "strategy": …}`.
+
+    Raises:
+        HTTPException: 422, it is wrong.
+    """
+    if not wanted:
+        return TimeToLive(None, None)
+    strategy = wanted.get("strategy") or "delete"
+    if strategy not in STRATEGIES:
+        raise _wrong(f"the strategy must be one of {', '.join(STRATEGIES)}")
+    minutes = wanted.get("ttl", wanted.get("default_ttl"))
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float):
+        raise _wrong("`ttl` is needed, a number of minutes")
+    if not 0 < minutes <= LONGEST_MINUTES:
+        raise _wrong(f"`ttl` must be more than 0 and at most {LONGEST_MINUTES} minutes")
+    return TimeToLive(float(minutes), strategy)
+
+
+def default_time_to_live() -> TimeToLive:
+    """The one that langgraph.json (or LANGGRAPH_THREAD_TTL) gives every thread that has none of its own."""
+    from langgraph_api import config
+
+    default = config.THREAD_TTL
+    if not default or default.get("default_ttl") is None:
+        return TimeToLive(None, None)
+    return time_to_live(default)
+
+
+async def sweep(conn: Handle, *, limit: int | None, batch_size: int) -> tuple[int, int]:
+    """Delete and prune the threads that have expired; any number of replicas may do it at once.
+
+    Args:
+        conn: The database.
+        limit: How many threads at most.
+        batch_size: How many in one transaction.
+
+    Returns:
+        How many had expired, and how many of them were deleted or pruned.
+    """
+    left = DEFAULT_SWEEP_LIMIT if limit is None else limit
+    expired = done = 0
+    for step in (_delete_batch, _prune_batch):
+        while left > 0:
+            size = min(batch_size, left)
+            found, swept = await step(conn, size)
+            expired, done, left = expired + found, done + swept, left - found
+            if found < size:
+                break
+    return expired, done
+
+
+async def _delete_batch(conn: Handle, limit: int) -> tuple[int, int]:
+    async with conn.transaction() as tx:
+        rows = await tx.fetch(_TO_DELETE, {"strategy": "delete", "limit": limit})
+        ids = [row["thread_id"] for row in rows]
+        await delete_rows(tx, ids)
+    return len(ids), len(ids)
+
+
+async def _prune_batch(conn: Handle, limit: int) -> tuple[int, int]:
+    rows = await conn.fetch(_CLAIM_TO_PRUNE, {"strategy": "keep_latest", "limit": limit})
+    pruned = 0
+    for row in rows:
+        pruned += await _prune_one(conn, row["thread_id"], row["expires_at"])
+    return len(rows), pruned
+
+
+async def _prune_one(conn: Handle, thread_id: UUID, claim: datetime) -> bool:
+    if not await keep_latest(conn, thread_id):
+        return False
+    await conn.execute(_PRUNED, {"id": thread_id, "claim": claim})
+    return True
+
+
+async def keep_latest(conn: Handle, thread_id: UUID) -> bool:
+    """Remove all checkpoints of a thread but the latest of each namespace.
+
+    Returns:
+        Whether it was done. A thread that a run works on, or waits to, is left as it is; so is one that
+        changes just now or whose state needs its history, which is logged.
+    """
+    from langgraph_runtime_holdfast.checkpoint import Checkpointer
+
+    if await conn.fetch_one(_IN_FLIGHT, {"id": thread_id}) is not None:
+        return False
+    try:
+        await Checkpointer(conn).aprune([str(thread_id)], strategy="keep_latest")
+    except _NOT_NOW as error:
+        await logger.awarning("Thread not pruned", thread_id=str(thread_id), error=str(error))
+        return False
+    return True
+
+
+def _wrong(why: str) -> HTTPException:
+    return HTTPException(status_code=422, detail=f"Invalid thread ttl: {why}")

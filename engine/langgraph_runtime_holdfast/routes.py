@@ -1,0 +1,1 @@
+"""Routes that a runtime may add to the API. There are none."""

@@ -1,0 +1,226 @@
+"""The store: long-term memory of graphs, with TTL and semantic search, one for each event loop.
+
+The library's store puts operations in a queue and does one batch at a time, in which one bad operation fails
+the others of the same moment, and a slow embedding holds up all. Here each operation runs by itself, over
+the loop's pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+import orjson
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    ListNamespacesOp,
+    Op,
+    PutOp,
+    Result,
+    SearchOp,
+    TTLConfig,
+    tokenize_path,
+)
+from langgraph.store.postgres.aio import AsyncPostgresStore
+from psycopg import AsyncCursor
+from psycopg.rows import DictRow
+from starlette.exceptions import HTTPException
+
+from langgraph_runtime_holdfast.database import pool
+from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.store_filter import Compiled, compile_filter
+
+_LONGEST_NAME_BYTES: Final = 2000
+"""Of namespace and key together; an index row of Postgres holds little more."""
+_LONGEST_TTL_MINUTES: Final = 100 * 366 * 24 * 60
+_MOST_DIMENSIONS: Final = {"vector": 2000, "halfvec": 4000}
+"""That pgvector can index."""
+_WHOLE_FILTER: Final = "$filter"
+_SEARCH_ON: Final = """
+SELECT set_config('hnsw.iterative_scan', 'relaxed_order', false)
+WHERE '[1]'::vector IS NOT NULL AND current_setting('hnsw.iterative_scan', true) IS NOT NULL
+"""
+"""Without it (pgvector 0.8 brought it) an index scan ends after 40 vectors, whatever limit and filter say.
+
+The vector makes the session load the extension, which is what defines the setting.
+"""
+_FORGET_VECTORS: Final = """
+DELETE FROM store_vectors WHERE (prefix, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+"""
+
+_stores: dict[asyncio.AbstractEventLoop, LoopStore] = {}
+_config: dict[str, Any] | None = None
+
+
+class LoopStore(AsyncPostgresStore):
+    """A store over the loop's pool."""
+
+    aget = BaseStore.aget
+    asearch = BaseStore.asearch
+    aput = BaseStore.aput
+    adelete = BaseStore.adelete
+    alist_namespaces = BaseStore.alist_namespaces
+
+    def __init__(self) -> None:
+        """Use this loop's pool, and `store` of langgraph.json."""
+        super().__init__(cast("Any", pool()), index=cast("Any", index_config()), ttl=_ttl_config())
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """Run operations together.
+
+        Raises:
+            HTTPException: 422, a value that the store cannot hold or look for; nothing was done then.
+        """
+        return await super().abatch([_checked(op) for op in ops])
+
+    async def _batch_search_ops(
+        self, search_ops: Any, results: list[Result], cur: AsyncCursor[DictRow]
+    ) -> None:
+        if self.index_config:
+            await cur.execute(_SEARCH_ON)
+        await super()._batch_search_ops(search_ops, results, cur)
+
+    def _prepare_batch_PUT_queries(self, put_ops: Any) -> Any:  # noqa: N802 - the library's name
+        queries, embedding_request = super()._prepare_batch_PUT_queries(put_ops)
+        written = [op for _, op in put_ops if op.value is not None]
+        if self.index_config and written:
+            # The library leaves the vectors of texts that the value no longer has, and finds it by them.
+            names = [".".join(op.namespace) for op in written], [op.key for op in written]
+            queries.insert(0, (_FORGET_VECTORS, names))
+        return queries, embedding_request
+
+    def _get_filter_condition(self, key: str, op: str, value: Any) -> Compiled:
+        return compile_filter(value)
+
+
+def Store(*args: Any, **kwargs: Any) -> LoopStore:  # noqa: N802 - the name that the API calls
+    """This loop's store."""
+    loop = asyncio.get_running_loop()
+    found = _stores.get(loop)
+    # A pool that was closed and opened again is another one.
+    if found is None or found.conn is not pool():
+        for ended in [each for each in list(_stores) if each.is_closed()]:
+            _stores.pop(ended, None)
+        found = _stores[loop] = LoopStore()
+    return found
+
+
+def set_store_config(config: dict[str, Any]) -> None:
+    """Take this instead of `store` of langgraph.json, for stores made from now on."""
+    global _config
+    _config = config
+    index_config.cache_clear()
+    _stores.clear()
+
+
+@functools.cache
+def index_config() -> dict[str, Any] | None:
+    """Return `store.index` of langgraph.json with its embedding loaded; None without one.
+
+    Raises:
+        EngineError: It is wrong, or the embedding cannot be loaded.
+    """
+    from langgraph_api.graph import resolve_embeddings
+
+    index = _store_config().get("index")
+    if not index:
+        return None
+    dimensions = index.get("dims")
+    if not isinstance(dimensions, int) or not 1 <= dimensions <= _MOST_DIMENSIONS["halfvec"]:
+        raise EngineError(
+            f"store.index.dims in langgraph.json is {dimensions!r}; it must be a whole number from 1 to "
+            f"{_MOST_DIMENSIONS['halfvec']}, which pgvector can index."
+        )
+    kind = "vector" if dimensions <= _MOST_DIMENSIONS["vector"] else "halfvec"
+    if not index.get("embed"):
+        raise EngineError("store.index in langgraph.json has no `embed`; name a model or a function there.")
+    try:
+        embedding = resolve_embeddings(index)
+    except (AttributeError, ImportError, OSError, SyntaxError, ValueError) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EngineError(f"store.index.embed in langgraph.json cannot be loaded: {why}") from error
+    return {"ann_index_config": {"kind": "hnsw", "vector_type": kind}, **index, "embed": embedding}
+
+
+def _store_config() -> dict[str, Any]:
+    from langgraph_api import config as api_config
+
+    return _config if _config is not None else cast("dict[str, Any]", api_config.STORE_CONFIG or {})
+
+
+def _ttl_config() -> TTLConfig:
+    # Also without `store.ttl`, because any item may bring a TTL of its own.
+    configured = {
+        name: value for name, value in (_store_config().get("ttl") or {}).items() if value is not None
+    }
+    return cast("TTLConfig", {"refresh_on_read": True, **configured, "omit_expired": True})
+
+
+def _checked(op: Op) -> Op:
+    """Return the operation as the tables can hold it."""
+    match op:
+        case GetOp():
+            _check_name(op.namespace, op.key)
+        case PutOp():
+            _check_name(op.namespace, op.key)
+            return _checked_put(op)
+        case SearchOp():
+            _check_name(op.namespace_prefix)
+            _check_page(op.limit, op.offset)
+            if op.filter:
+                return op._replace(filter={_WHOLE_FILTER: {_WHOLE_FILTER: op.filter}})
+        case ListNamespacesOp():
+            _check_page(op.limit, op.offset)
+            if op.max_depth is not None and not 0 < op.max_depth < 2**31:
+                raise _invalid("max_depth", "must be a positive 32-bit integer")
+            for condition in op.match_conditions or ():
+                _check_name(tuple(condition.path))
+    return op
+
+
+def _checked_put(op: PutOp) -> PutOp:
+    from langgraph_runtime_holdfast.ops.statement import json_text
+
+    if op.ttl is not None and not 0 <= op.ttl <= _LONGEST_TTL_MINUTES:
+        raise _invalid("ttl", "must be minutes from 0 to a hundred years")
+    if isinstance(op.index, list):
+        for path in op.index:
+            _check_path(path)
+    if op.value is None:
+        return op
+    try:
+        return op._replace(value=orjson.loads(json_text(op.value)))
+    except TypeError as error:
+        raise _invalid("value", f"must be JSON: {error}") from error
+
+
+def _check_name(namespace: tuple[str, ...], key: str = "") -> None:
+    text = ".".join((*namespace, key))
+    if "\x00" in text:
+        raise _invalid("namespace or key", "must not contain a NUL character")
+    if len(text.encode("utf-8", "replace")) > _LONGEST_NAME_BYTES:
+        raise _invalid("namespace or key", f"must not be longer than {_LONGEST_NAME_BYTES} bytes together")
+
+
+def _check_page(limit: int, offset: int) -> None:
+    # The library doubles the limit for vectors and adds to it.
+    if not (0 <= limit < 2**31 and 0 <= offset < 2**62):
+        raise _invalid("limit or offset", "must not be negative or huge")
+
+
+def _check_path(path: str) -> None:
+    try:
+        tokenize_path(path)
+    except ValueError as error:
+        raise _invalid("index", f"has a path that cannot be read: {error}") from error
+    _check_name((path,))
+
+
+def _invalid(what: str, why: str) -> HTTPException:
+    return HTTPException(status_code=422, detail=f"Invalid {what}: {why}")
+
+
+__all__ = ["Store", "index_config", "set_store_config"]

@@ -1,0 +1,47 @@
+"""Commands that other packages bring: the engine's `serve` and `migrate`, through entry points.
+
+The client knows the engine by name only, so that it can be installed without it.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+
+import typer
+
+from sdk_client.cli.output import ExitCode, Output
+from sdk_client.errors import ConfigurationError
+
+GROUP: Final = "holdfast.commands"
+OF_THE_ENGINE: Final = {
+    "serve": "Serve the graphs of langgraph.json, keeping everything in Postgres.",
+    "migrate": "Bring the database to the engine's schema, and do nothing else.",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add every command of the entry-point group, and in the place of each missing one how to install it."""
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    for name in sorted({*found, *OF_THE_ENGINE}):
+        _add(app, name, found.get(name))
+
+
+def _add(app: typer.Typer, name: str, entry: EntryPoint | None) -> None:
+    cause = "the engine is not installed"
+    if entry is not None:
+        try:
+            app.command(name)(entry.load())
+        except ImportError as error:
+            cause = f"the engine cannot be imported ({error})"
+        else:
+            return
+
+    def explain() -> None:
+        error = ConfigurationError(f"`holdfast {name}` cannot run: {cause}.")
+        Output(as_json=False).error(error, "Install it with `make setup`.")
+        raise typer.Exit(ExitCode.USAGE)
+
+    # Whatever is given with it, the answer is the same.
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    app.command(name, help=f"{OF_THE_ENGINE.get(name, '')} ({cause})", context_settings=settings)(explain)

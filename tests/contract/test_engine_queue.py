@@ -1,0 +1,211 @@
+"""The queue of the engine on a real Postgres: who gets which run, and what an old lease can still do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from langgraph_runtime_holdfast.database import Handle, Transaction
+from tests.contract.api import until
+from tests.contract.engine_pool import engine_pool
+from tests.contract.engines import Services
+
+ADD_ASSISTANT = "INSERT INTO assistant (assistant_id, graph_id, name) VALUES (%(id)s, 'g', 'g')"
+ADD_THREAD = "INSERT INTO thread (thread_id, status) VALUES (%(id)s, 'busy')"
+LEASE_SECONDS = 2
+
+
+@pytest.fixture
+async def handle(services: Services, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Handle]:
+    """A database of the test, and no Valkey at all."""
+    monkeypatch.setenv("HOLDFAST_LEASE_SECONDS", str(LEASE_SECONDS))
+    monkeypatch.setenv("HOLDFAST_POLL_SECONDS", "0.2")
+    database_uri = services.make_database(f"queue_{uuid.uuid4().hex[:8]}")
+    async with engine_pool(database_uri, monkeypatch) as opened:
+        from langgraph_runtime_holdfast.ops.lease import heartbeat
+
+        await opened.execute(ADD_ASSISTANT, {"id": ASSISTANT})
+        yield opened
+        # The next test has another database.
+        heartbeat().end()
+
+
+ASSISTANT = uuid.uuid4()
+
+
+async def new_thread(handle: Handle) -> UUID:
+    """Add a thread's row."""
+    thread_id = uuid.uuid4()
+    await handle.execute(ADD_THREAD, {"id": thread_id})
+    return thread_id
+
+
+async def new_run(handle: Handle, thread_id: UUID, **kwargs: Any) -> UUID:
+    """Create a run as the API does."""
+    from langgraph_runtime_holdfast.ops import Runs
+
+    run_id = uuid.uuid4()
+    made = await Runs.put(
+        handle,
+        ASSISTANT,
+        {"config": {}, "stream_mode": ["values"], **kwargs},
+        thread_id=thread_id,
+        run_id=run_id,
+        metadata={},
+        prevent_insert_if_inflight=False,
+        multitask_strategy="enqueue",
+    )
+    assert (await anext(made))["run_id"] == run_id
+    return run_id
+
+
+async def column(handle: Handle, name: str, run_id: UUID) -> Any:
+    """One column of a run."""
+    row = await handle.fetch_one(f"SELECT {name} AS value FROM run WHERE run_id = %(id)s", {"id": run_id})  # noqa: S608
+    return row and row["value"]
+
+
+async def test_each_run_goes_to_one_claim_and_a_thread_has_one_at_a_time(handle: Handle) -> None:
+    """Whoever claims, and however many do at once."""
+    from langgraph_runtime_holdfast.ops.run_queue import claim
+
+    queues = {await new_thread(handle): list[UUID]() for _ in range(8)}
+    for _ in range(3):
+        for thread_id, runs in queues.items():
+            runs.append(await new_run(handle, thread_id))
+    for turn in range(3):
+        claims = await asyncio.gather(*(claim(3) for _ in range(12)))
+        claimed = [run["run_id"] for each in claims for run, *_ in each]
+        assert sorted(claimed) == sorted(runs[turn] for runs in queues.values())
+        await handle.execute(
+            "UPDATE run SET status = 'success' WHERE run_id = ANY(%(ids)s)", {"ids": claimed}
+        )
+
+
+async def test_whoever_lost_the_lease_writes_nothing(handle: Handle) -> None:
+    """The run of a worker that seems dead goes to another, and the first comes back."""
+    from langgraph_runtime_holdfast.ops import Threads
+    from langgraph_runtime_holdfast.ops.lease import LeaseLostError
+    from langgraph_runtime_holdfast.ops.run_queue import claim, put_back, sweep
+
+    thread_id = await new_thread(handle)
+    run_id = await new_run(handle, thread_id)
+    ((_, first, _),) = await claim(1)
+    await handle.execute("UPDATE run SET leased_until = now() - interval '1 second'")
+    swept: list[UUID] = []
+
+    async def is_swept() -> bool:
+        swept.extend(await sweep())
+        return bool(swept)
+
+    # Not while the database has just started: it could not be told of the heartbeats.
+    await until(is_swept, "the run is swept", seconds=LEASE_SECONDS + 5)
+    assert swept == [run_id]
+    ((_, second, _),) = await claim(1)
+    assert (second.attempt, "died" in (second.first_error or "")) == (2, True)
+    assert second.token > first.token
+    assert not await put_back(handle, first, ValueError("late"))
+    with first.entered(asyncio.Event()), pytest.raises(LeaseLostError):
+        await Threads.set_joint_status(handle, thread_id, run_id, "success", "g", None, None)
+    assert await column(handle, "status", run_id) == "running"
+    with second.entered(asyncio.Event()):
+        await Threads.set_joint_status(handle, thread_id, run_id, "success", "g", None, None)
+    assert await column(handle, "status", run_id) == "success"
+
+
+async def test_a_retry_waits_and_keeps_the_first_cause_and_one_that_is_handed_back_does_not_count(
+    handle: Handle,
+) -> None:
+    """The API's created_at stays what it was."""
+    from langgraph_runtime_holdfast.ops.run_queue import claim, put_back
+
+    run_id = await new_run(handle, await new_thread(handle))
+    created_at = await column(handle, "created_at", run_id)
+    ((_, lease, _),) = await claim(1)
+    assert await put_back(handle, lease, OSError("first"))
+    assert await claim(1) == []
+    assert await column(handle, "available_at > now()", run_id)
+    await handle.execute("UPDATE run SET available_at = now()")
+    ((_, lease, _),) = await claim(1)
+    assert (lease.attempt, lease.first_error) == (2, "OSError: first")
+    lease.is_handed_back = True
+    assert await put_back(handle, lease, OSError("second"))
+    ((_, lease, _),) = await claim(1)
+    assert (lease.attempt, lease.first_error) == (2, "OSError: first")
+    assert await column(handle, "created_at", run_id) == created_at
+
+
+async def test_a_blocked_loop_does_not_lose_its_lease_and_a_wish_to_cancel_arrives(handle: Handle) -> None:
+    """The heartbeat is a thread; it also finds what no signal has told."""
+    from langgraph_api.asyncio import ValueEvent
+    from langgraph_api.errors import UserInterrupt
+
+    from langgraph_runtime_holdfast.ops import Runs
+    from langgraph_runtime_holdfast.ops.lease import heartbeat, held
+
+    run_id = await new_run(handle, await new_thread(handle))
+    _ = [each async for each in Runs.next(wait=False)]
+    lease = held(run_id)
+    assert lease is not None
+    time.sleep(LEASE_SECONDS * 1.5)  # noqa: ASYNC251 - this is the blocked loop
+    assert await column(handle, "leased_until > now()", run_id)
+    done = ValueEvent()
+    with lease.entered(done):
+        await handle.execute("UPDATE run SET cancel_action = 'interrupt', cancel_reason = 'enough'")
+        async with asyncio.timeout(5):
+            assert isinstance(await done.wait(), UserInterrupt)
+    heartbeat().release(lease)
+
+
+async def test_a_create_whose_answer_is_lost_makes_one_run(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection dies between the commit and its answer."""
+    thread_id = await new_thread(handle)
+    transaction, cuts = Handle.transaction, [True]
+
+    @asynccontextmanager
+    async def cut_after_commit(self: Handle) -> AsyncIterator[Transaction]:
+        async with transaction(self) as tx:
+            yield tx
+        if cuts and cuts.pop():
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(Handle, "transaction", cut_after_commit)
+    await new_run(handle, thread_id)
+    assert not cuts
+    assert await handle.fetch("SELECT count(*) AS n FROM run") == [{"n": 1}]
+
+
+async def test_a_stateless_result_reaches_its_listener_without_valkey(handle: Handle) -> None:
+    """The thread is gone by then, so the result is kept apart."""
+    from langgraph_runtime_holdfast.ops import Runs, Threads
+    from langgraph_runtime_holdfast.ops.lease import heartbeat, held
+
+    thread_id = await new_thread(handle)
+    run_id = await new_run(handle, thread_id, temporary=True)
+    place = await Runs.Stream.subscribe(run_id, thread_id)
+
+    async def listen() -> list[tuple[bytes, bytes, bytes | None]]:
+        events = Runs.Stream.join(run_id, stream_channel=place, thread_id=thread_id, ignore_404=True)
+        return [event async for event in events]
+
+    listening = asyncio.create_task(listen())
+    _ = [each async for each in Runs.next(wait=False)]
+    async with Runs.enter(run_id, thread_id, asyncio.get_running_loop(), False):
+        await Runs.Stream.publish(run_id, "values", b'{"step":1}')
+        await Runs.Stream.publish(run_id, "values", b'{"step":2}')
+        await Threads.delete(handle, thread_id)
+    async with asyncio.timeout(10):
+        assert await listening == [(b"values", b'{"step":2}', None)]
+    lease = held(run_id)
+    assert lease is not None
+    heartbeat().release(lease)

@@ -1,0 +1,173 @@
+"""Two servers on one database behave as one; and one that is started again knows what the first knew."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph_sdk.client import LangGraphClient
+
+from tests.contract.api import Sdk, statuses, thread_after, until, until_status, values_of
+from tests.contract.conftest import plain_http
+from tests.contract.engines import Services, running_holdfast_server
+
+pytestmark = pytest.mark.parametrize("engine", ["holdfast"], indirect=True)
+
+WAITS = 2000
+AT_ONCE = 50
+
+
+@pytest.fixture(scope="module")
+def replica_urls(
+    engine: str, services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
+    """The addresses of two servers on one database."""
+    database_uri = services.make_database("replicas")
+    homes = [tmp_path_factory.mktemp(f"replica-{name}") for name in "ab"]
+    with (
+        running_holdfast_server(homes[0], services, database_uri) as first,
+        running_holdfast_server(homes[1], services, database_uri) as second,
+    ):
+        yield first, second
+
+
+@pytest.fixture
+async def replicas(replica_urls: tuple[str, str]) -> AsyncIterator[tuple[Sdk, Sdk]]:
+    """The two servers, each by the stock SDK."""
+    async with plain_http(replica_urls[0]) as first, plain_http(replica_urls[1]) as second:
+        yield LangGraphClient(first), LangGraphClient(second)
+
+
+async def test_waits_and_joins_through_either_are_whole(
+    replicas: tuple[Sdk, Sdk],
+) -> None:
+    places = asyncio.Semaphore(AT_ONCE)
+    wrong: list[str] = []
+
+    async def one(number: int) -> None:
+        here, there = replicas[number % 2], replicas[(number + 1) % 2]
+        values = {"text": str(number)}
+        async with places:
+            if number % 4 < 2:
+                result: Any = await here.runs.wait(None, "echo", input=values)
+            else:
+                thread_id = (await here.threads.create())["thread_id"]
+                run = await here.runs.create(thread_id, "echo", input=values)
+                result = await there.runs.join(thread_id, run["run_id"])
+        if result != {**values, "heard": [str(number)]}:
+            wrong.append(f"{number}: {result!r}")
+
+    await asyncio.gather(*(one(number) for number in range(WAITS)))
+    assert not wrong, f"{len(wrong)} of {WAITS}: {wrong[:5]}"
+
+
+async def test_runs_of_a_thread_keep_their_order(replicas: tuple[Sdk, Sdk]) -> None:
+    thread_id = (await replicas[0].threads.create())["thread_id"]
+    for number in range(10):
+        run = await replicas[number % 2].runs.create(thread_id, "echo", input={"text": str(number)})
+    await until_status(replicas[0], thread_id, run["run_id"], "success")
+    assert (await values_of(replicas[1], thread_id))["heard"] == [str(number) for number in range(10)]
+
+
+async def test_cancel_crosses_over(replicas: tuple[Sdk, Sdk]) -> None:
+    async def one(number: int) -> None:
+        here, there = replicas[number % 2], replicas[(number + 1) % 2]
+        thread_id = (await here.threads.create())["thread_id"]
+        run = await here.runs.create(thread_id, "slow", input={"step_seconds": 60})
+        await until_status(here, thread_id, run["run_id"], "running")
+        await there.runs.cancel(thread_id, run["run_id"], wait=True)
+        assert (await here.runs.get(thread_id, run["run_id"]))["status"] == "interrupted"
+
+    await asyncio.gather(*(one(number) for number in range(6)))
+
+
+async def test_streams_cross_over(replicas: tuple[Sdk, Sdk]) -> None:
+    first, second = replicas
+    thread_id = (await first.threads.create())["thread_id"]
+    run = await first.runs.create(
+        thread_id,
+        "ticker",
+        input={"ticks": 100, "pause_seconds": 0.05},
+        stream_mode=["custom"],
+        stream_resumable=True,
+    )
+
+    async def custom(replica: Sdk, place: str) -> list[Any]:
+        stream = replica.runs.join_stream(thread_id, run["run_id"], last_event_id=place)
+        return [part.data async for part in stream if part.event == "custom"]
+
+    expected = [{"tick": n} if n % 3 else {"blank": " "} for n in range(100)]
+    for seen in await asyncio.gather(*(custom(r, place) for r in replicas for place in ("-1", "0"))):
+        assert seen == expected
+    assert await custom(second, "-1") == expected
+
+
+async def test_resumes_through_both_answer_once(replicas: tuple[Sdk, Sdk]) -> None:
+    thread_id = await thread_after(replicas[0], "inbox", {"text": "letter"})
+    ((pause,),) = (await replicas[0].threads.get(thread_id))["interrupts"].values()
+    answer = {pause["id"]: [{"type": "accept", "args": None}]}
+    runs = await asyncio.gather(
+        *(replicas[n % 2].runs.create(thread_id, "inbox", command={"resume": answer}) for n in range(6))
+    )
+    for run in runs:
+        await until_status(replicas[0], thread_id, run["run_id"], "success", "error")
+    assert (await values_of(replicas[1], thread_id))["sent"] == ["letter"]
+
+
+async def test_a_cron_fires_once_a_date(replicas: tuple[Sdk, Sdk]) -> None:
+    first, second = replicas
+    thread_id = (await first.threads.create())["thread_id"]
+    began = datetime.now(UTC)
+    cron: Any = await first.crons.create_for_thread(
+        thread_id, "echo", schedule="* * * * * *", input={"text": "tick"}
+    )
+
+    async def fired() -> bool:
+        return len(await statuses(second, thread_id)) >= 5
+
+    await until(fired, "the cron has fired five times")
+    await second.crons.delete(cron["cron_id"])
+    seconds = (datetime.now(UTC) - began).total_seconds()
+    assert len(await statuses(first, thread_id)) <= seconds + 1
+
+
+async def test_started_again_it_knows_everything(engine: str, services: Services, tmp_path: Path) -> None:
+    database_uri = services.make_database("again")
+    with running_holdfast_server(tmp_path / "a", services, database_uri) as url:
+        async with plain_http(url) as http:
+            sdk: Sdk = LangGraphClient(http)
+            done = await thread_after(sdk, "echo", {"text": "a"}, metadata={"note": "kept"})
+            waiting = await thread_after(sdk, "asks_freely", {})
+            ticking = (await sdk.threads.create())["thread_id"]
+            cron: Any = await sdk.crons.create_for_thread(
+                ticking, "echo", schedule="* * * * * */2", input={"text": "tick"}
+            )
+            await sdk.store.put_item(["notes"], "k", {"n": 1})
+            assistant = await sdk.assistants.create("echo", name=uuid.uuid4().hex)
+            later = (await sdk.threads.create())["thread_id"]
+            await sdk.runs.create(later, "echo", input={"text": "b"}, after_seconds=6)
+            before = await sdk.threads.get_history(done, limit=10)
+    with running_holdfast_server(tmp_path / "b", services, database_uri) as url:
+        async with plain_http(url) as http:
+            sdk = LangGraphClient(http)
+            assert await sdk.threads.get_history(done, limit=10) == before
+            assert [run["metadata"]["note"] for run in await sdk.runs.list(done)] == ["kept"]
+            assert (await sdk.runs.wait(waiting, "asks_freely", command={"resume": 1}))["answers"] == [1]
+            assert (await sdk.store.get_item(["notes"], "k"))["value"] == {"n": 1}
+            assert (await sdk.assistants.get(assistant["assistant_id"]))["name"] == assistant["name"]
+            count = len(await statuses(sdk, ticking))
+
+            async def ran_later() -> bool:
+                return list((await statuses(sdk, later)).values()) == ["success"]
+
+            async def ticked() -> bool:
+                return len(await statuses(sdk, ticking)) > count
+
+            await until(ran_later, "the run that was to begin later has run")
+            await until(ticked, "the cron goes on")
+            await sdk.crons.delete(cron["cron_id"])

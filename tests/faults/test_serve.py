@@ -1,0 +1,225 @@
+"""`holdfast serve`: one command, on its own Postgres and Valkey or on given ones, in one role or in all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
+from langgraph_runtime_holdfast.local.valkey import EmbeddedValkey
+
+DEADLINE_SECONDS = 60.0
+COMMAND = [sys.executable, "-m", "langgraph_runtime_holdfast", "serve"]
+AUTHORISED = {"x-api-key": "the-key"}
+GRAPH = """
+from typing import TypedDict
+from langgraph.graph import END, START, StateGraph
+
+class State(TypedDict):
+    text: str
+
+async def reverse(state: State) -> State:
+    return {"text": state["text"][::-1]}
+
+graph = StateGraph(State).add_node(reverse).add_edge(START, "reverse").add_edge("reverse", END).compile()
+"""
+AUTH = """
+from langgraph_sdk import Auth
+
+auth = Auth()
+
+@auth.authenticate
+async def authenticate(headers):
+    if headers.get(b"x-api-key") != b"the-key":
+        raise Auth.exceptions.HTTPException(status_code=401, detail="Send the key.")
+    return {"identity": "somebody"}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "graph.py").write_text(GRAPH)
+    (tmp_path / "auth.py").write_text(AUTH)
+    manifest = {
+        "dependencies": ["."],
+        "graphs": {"reverse": "./graph.py:graph"},
+        "auth": {"path": "./auth.py:auth"},
+    }
+    (tmp_path / "langgraph.json").write_text(json.dumps(manifest))
+    return tmp_path
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of servers that share one Postgres and one Valkey."""
+    with ExitStack() as held:
+        postgres, valkey = EmbeddedPostgres(tmp_path / "postgres"), EmbeddedValkey(tmp_path / "valkey")
+        for service in (postgres, valkey):
+            held.callback(service.stop)
+            service.start()
+            service.wait_until_ready()
+        yield {"DATABASE_URI": postgres.uri, "REDIS_URI": valkey.uri}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(given: dict[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URI", "POSTGRES_URI")}
+    return kept | given
+
+
+@contextmanager
+def serving(
+    project: Path, *options: str, **given: str
+) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
+    """A server that answers, and its process, which is ended for sure."""
+    port = free_port()
+    with (project / f"server-{port}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*COMMAND, "--port", str(port), *options],
+            cwd=project,
+            env=environment(given),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=AUTHORISED, timeout=30) as client:
+        try:
+            wait_for(lambda: answers(client, process), "the server")
+            yield client, process
+        finally:
+            left = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            process.kill()
+            process.wait()
+            psutil.wait_procs(left, timeout=DEADLINE_SECONDS)
+
+
+def answers(client: httpx.Client, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, "the server ended"
+    try:
+        return client.get("/ok").is_success
+    except httpx.TransportError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS} s: {what}"
+        time.sleep(0.05)
+
+
+def run(client: httpx.Client, path: str, text: str) -> object:
+    body = {"assistant_id": "reverse", "input": {"text": text}}
+    return client.post(path, json=body).raise_for_status().json()
+
+
+def test_threads_are_there_again_after_everything_was_killed(project: Path) -> None:
+    # Short: the server is ended while its Postgres is gone too, and gives up waiting for a connection.
+    with serving(project, HOLDFAST_POOL_TIMEOUT_SECONDS="1") as (client, process):
+        thread = client.post("/threads", json={}).raise_for_status().json()["thread_id"]
+        assert run(client, f"/threads/{thread}/runs/wait", "once") == {"text": "ecno"}
+        # The bypass for Studio, which `langgraph dev` has, is not there.
+        for headers in ({"x-auth-scheme": "langsmith"}, {}):
+            answer = httpx.get(client.base_url.join(f"/threads/{thread}"), headers=headers)
+            assert answer.status_code == 401
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert {"postgres", "valkey-server"} <= {each.name() for each in started}
+        process.kill()
+        _, alive = psutil.wait_procs(started, timeout=DEADLINE_SECONDS)
+        assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+
+    with serving(project) as (client, process):
+        state = client.get(f"/threads/{thread}/state").raise_for_status().json()
+        assert state["values"] == {"text": "ecno"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 128 + signal.SIGTERM
+
+
+def test_the_roles_share_the_work(project: Path, services: dict[str, str]) -> None:
+    with (
+        serving(project, "--role", "api", "--workers", "2", **services) as (api, api_process),
+        serving(project, "--role", "queue", "--jobs", "3", **services) as (queue, queue_process),
+    ):
+        assert run(api, "/runs/wait", "twice") == {"text": "eciwt"}
+        assert queue.get("/metrics?format=json").json()["workers"]["max"] == 3
+        assert queue.post("/threads", json={}).status_code == 404
+        for process in (queue_process, api_process):
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(DEADLINE_SECONDS) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "given", "expected"),
+    [
+        (
+            ("auth.py", "import no_such_module"),
+            (),
+            {},
+            "ModuleNotFoundError: No module named 'no_such_module' (auth.py, line 1)",
+        ),
+        (("auth.py", AUTH), (), {}, "Postgres at 127.0.0.1:9, database d cannot be used"),
+        (("auth.py", AUTH), ("--workers", "2"), {}, "Postgres at 127.0.0.1:9, database d cannot be used"),
+        (("auth.py", AUTH), ("--role", "queue"), {}, "Postgres at 127.0.0.1:9, database d cannot be used"),
+        (
+            ("auth.py", AUTH),
+            (),
+            {"DATABASE_URI": "mysql://u:hidden@h/d"},
+            "DATABASE_URI begins with mysql://",
+        ),
+        (("auth.py", AUTH), (), {"REDIS_URI": ""}, "REDIS_URI is not set"),
+        (("auth.py", AUTH), ("--role", "queue"), {"DATABASE_URI": ""}, "--role queue shares a database"),
+        (("auth.py", AUTH), ("--role", "api", "--jobs", "2"), {}, "--jobs is for what executes runs"),
+    ],
+)
+def test_a_start_that_cannot_be_says_why_and_never_the_password(
+    project: Path, change: tuple[str, str], options: tuple[str, ...], given: dict[str, str], expected: str
+) -> None:
+    (project / change[0]).write_text(change[1])
+    services = {"DATABASE_URI": "postgresql://u:hidden@127.0.0.1:9/d", "REDIS_URI": "redis://127.0.0.1:9"}
+    ended = subprocess.run(
+        [*COMMAND, "--port", "0", *options],
+        cwd=project,
+        env=environment(services | given),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 2, ended
+    lines = {line for line in ended.stderr.splitlines() if line.startswith("error: ")}
+    assert len(lines) == 1, ended.stderr
+    assert expected in lines.pop()
+    assert "hidden" not in ended.stdout + ended.stderr
+    assert not (project / ".holdfast" / "postgres").exists()
+
+
+def test_a_taken_port_is_told_at_once(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = subprocess.run(
+            [*COMMAND, "--port", port],
+            cwd=project,
+            env=environment({"DATABASE_URI": "postgresql://h/d", "REDIS_URI": "redis://h"}),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr

@@ -1,0 +1,133 @@
+"""langgraph.json as `holdfast serve` reads it: into variables of the stock server, or refused by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langgraph_runtime_holdfast.deployment import Deployment, load_deployment
+from langgraph_runtime_holdfast.errors import EngineError
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name in ("graph", "auth", "app"):
+        (tmp_path / f"{name}.py").write_text("")
+    return tmp_path
+
+
+def load(project: Path, environment: dict[str, str] | None = None, **manifest: Any) -> Deployment:
+    path = project / "langgraph.json"
+    path.write_text(json.dumps({"graphs": {"one": "./graph.py:graph"}, **manifest}))
+    return load_deployment(path, environment or {})
+
+
+def test_every_section_becomes_its_variable(project: Path) -> None:
+    manifest: dict[str, Any] = {
+        "auth": {"path": "./auth.py:auth", "disable_studio_auth": True},
+        "http": {
+            "app": "./app.py:app",
+            "cors": {"allow_origins": ["https://a.example"]},
+            "disable_mcp": True,
+        },
+        "store": {"index": {"dims": 3, "embed": "./app.py:embed"}, "ttl": {"default_ttl": 0.5}},
+        "checkpointer": {
+            "ttl": {"strategy": "delete", "default_ttl": 5},
+            "serde": {"pickle_fallback": False},
+        },
+        "webhooks": {"url": {"allowed_domains": ["a.example"]}, "headers": {"x": "${{ env.LG_WEBHOOK_T }}"}},
+        "encryption": {"path": "./app.py:encryption"},
+    }
+    environment = load(project, {"LG_WEBHOOK_T": "secret"}, **manifest).environment
+    for section, value in manifest.items():
+        assert json.loads(environment[f"LANGGRAPH_{section.upper()}"]) == value
+    assert json.loads(environment["LANGSERVE_GRAPHS"]) == {"one": "./graph.py:graph"}
+    assert environment["LANGGRAPH_RUNTIME_EDITION"] == "holdfast"
+
+
+def test_nothing_leaves_the_machine_unless_asked_for(project: Path) -> None:
+    keys = {"LANGSMITH_API_KEY": "k", "LANGGRAPH_CLOUD_LICENSE_KEY": "lcl_k"}
+    environment = load(project, keys).environment
+    assert environment["LANGSMITH_TRACING"] == "false"
+    # What the server's report of its own use depends on.
+    assert environment["LANGSMITH_CONTROL_PLANE_API_KEY"] == environment["LANGGRAPH_CLOUD_LICENSE_KEY"] == ""
+    assert "LANGSMITH_TRACING" not in load(project, {"LANGCHAIN_TRACING_V2": "true"}).environment
+
+
+def test_the_process_wins_over_dotenv(project: Path) -> None:
+    (project / ".env").write_text("MODEL=file\nN_JOBS_PER_WORKER=3\n")
+    environment = load(project, {"MODEL": "process"}, env=".env").environment
+    assert (environment["MODEL"], environment["N_JOBS_PER_WORKER"]) == ("process", "3")
+    assert load(project, env={"MODEL": "inline"}).environment["MODEL"] == "inline"
+
+
+def test_local_dependencies_are_importable(project: Path) -> None:
+    (project / "src").mkdir()
+    deployment = load(project, dependencies=[".", "./src", "httpx>=0.1"])
+    assert deployment.import_folders == [str(project), str(project / "src")]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        ({"strore": {}}, "strore is not a key of langgraph.json"),
+        ({"node_version": "20"}, "node_version cannot be honoured: JavaScript"),
+        ({"ui": {"a": "./a.tsx"}}, "ui cannot be honoured"),
+        ({"priority": {"path": "./p.py:p"}}, "priority cannot be honoured"),
+        ({"checkpointer": {"path": "./c.py:c"}}, r"checkpointer\.path cannot be honoured"),
+        ({"checkpointer": {"backend": "mongo"}}, r"checkpointer\.backend cannot be honoured"),
+        (
+            {"checkpointer": {"serde": {"allowed_msgpack_modules": []}}},
+            r"serde\.allowed_msgpack_modules: is not",
+        ),
+        ({"http": {"disable_webhook": True}}, r"http\.disable_webhook: is not an option"),
+        ({"http": {"cors": {"max_ages": 1}}}, r"http\.cors\.max_ages: is not an option"),
+        ({"http": ["a"]}, "http: input should be"),
+        (
+            {"store": {"ttl": {"default_ttl": "soon"}}},
+            r"store\.ttl\.default_ttl: input should be a valid number",
+        ),
+        ({"webhooks": {"allowed_fields": ["bogus"]}}, "invalid field 'bogus'"),
+        ({"webhooks": {"headers": {"a": "${{ env.LG_WEBHOOK_X }}"}}}, "missing .* variable 'LG_WEBHOOK_X'"),
+        ({"dependencies": ["./none"]}, r"the folder \./none, which does not exist"),
+        ({"dependencies": ["no-such-package"]}, "no-such-package, which is not installed"),
+        ({"dependencies": ["httpx<0.1"]}, r"asks for httpx<0\.1 and .* is installed"),
+        ({"graphs": {"one": {"path": "./graph.py:graph", "pth": 1}}}, r"graphs\.one\.pth is not a key"),
+        ({"auth": {"path": "./none.py:auth"}}, r"auth\.path names \./none\.py, which does not exist"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_by_name(
+    project: Path, manifest: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(EngineError, match=expected) as caught:
+        load(project, **manifest)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_fault_has_its_line(project: Path) -> None:
+    with pytest.raises(EngineError) as caught:
+        load(project, {"LANGGRAPH_AES_KEY": "0123456789abcdef"}, ui={"a": "b"}, http={"a": 1})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "LANGGRAPH_AES_KEY" in lines[2]
+    assert "0123456789abcdef" not in str(caught.value)
+
+
+def test_a_javascript_graph_is_refused(project: Path) -> None:
+    (project / "graph.ts").write_text("")
+    with pytest.raises(EngineError, match=r"graphs\.one is JavaScript"):
+        load(project, graphs={"one": "./graph.ts:graph"})
+
+
+def test_the_shortcut_of_langgraph_dev_is_refused(project: Path) -> None:
+    with pytest.raises(EngineError, match="LANGSMITH_LANGGRAPH_API_VARIANT=local_dev"):
+        load(project, {"LANGSMITH_LANGGRAPH_API_VARIANT": "local_dev"})
+
+
+def test_our_own_manifest_is_served() -> None:
+    deployment = load_deployment(PROJECT / "langgraph.json", {"LG_WEBHOOK_TOKEN": "a-token-of-16-chars"})
+    assert len(json.loads(deployment.environment["LANGSERVE_GRAPHS"])) == 6
+    assert deployment.has_auth
