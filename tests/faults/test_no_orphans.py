@@ -49,10 +49,11 @@ http.server.ThreadingHTTPServer((sys.argv[2], int(sys.argv[4])), Handler).serve_
 """
 # Takes the terminal as its controlling one, so that Ctrl-C reaches it as it does at a desk.
 OWNER = """
-import fcntl, sys, termios
+import fcntl, signal, sys, termios
 from pathlib import Path
 from langgraph_runtime_holdfast.local.up import bring_up
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may themselves run under nohup
 if sys.stdin.isatty():
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 receiver = [sys.executable, "receiver.py"]
