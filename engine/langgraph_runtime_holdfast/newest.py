@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     release = parser.parse_args(arguments).release
     installed = metadata.version(PACKAGE)
     with tempfile.TemporaryDirectory() as folder:
+        # As root the embedded Postgres in it runs as somebody else, who must be able to pass.
+        Path(folder).chmod(0o755)
         try:
             return _compare(installed, release, Path(folder))
         except UnavailableError as error:
