@@ -6,8 +6,7 @@ key `problem` and a closing message. Anything else that is raised stays an error
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypedDict, TypeVar
+from typing import TypedDict, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -90,9 +89,3 @@ def _place(key: str, location: tuple[int | str, ...]) -> str:
 def _plain(message: str) -> str:
     # pydantic prefixes what a validator of ours raised; the reader needs only our sentence.
     return message.removeprefix("Value error, ")
-
-
-def problem_in(state: Mapping[str, Any]) -> Problem | None:
-    """The problem a state holds, if any."""
-    problem: Problem | None = state.get("problem")
-    return problem

@@ -279,11 +279,6 @@ class Threads(Authenticated):
         return each(*deleted)
 
     @staticmethod
-    async def _delete_with_run(conn: Handle, thread_id: UUID, run_id: UUID) -> AsyncIterator[UUID]:
-        """Delete the thread of a stateless run."""
-        return await Threads.delete(conn, thread_id)
-
-    @staticmethod
     async def prune(
         thread_ids: Sequence[str | UUID],
         strategy: str = "delete",
