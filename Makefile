@@ -12,7 +12,7 @@ ENGINE ?= holdfast
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 	--custom-compile-command "make lock" --extra local --extra dev pyproject.toml engine/pyproject.toml
 
-.PHONY: help setup run test check guard lock lock-current format clean
+.PHONY: help setup run test faults bench check guard lock lock-current format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,12 @@ run: $(VENV)/.ready  ## Serve the six agents, run the demo, then serve until Ctr
 
 test: $(VENV)/.ready  ## Run every test: unit, contract, faults, e2e
 	@$(BIN)/pytest
+
+faults: $(VENV)/.ready  ## Break real processes under load, in every way, and write docs/faults.md
+	@FAULTS=all FAULTS_REPORT=docs/faults.md $(BIN)/pytest tests/faults
+
+bench: $(VENV)/.ready  ## Measure all engines side by side into docs/performance.md (QUICK=1: minutes; PROFILE=1: hot spots)
+	@$(BIN)/python -m benchmarks$(if $(PROFILE),.profile,$(if $(QUICK),.quick))
 
 check: lock-current  ## Lint, types, import rules, graph guard, lock is current
 	@$(BIN)/ruff check .

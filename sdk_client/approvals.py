@@ -244,6 +244,7 @@ class Approvals:
             "context": context or None,
             "command": _command(pause, decision, value),
             "stream_resumable": True,
+            "durability": "sync",
             "multitask_strategy": "enqueue",
         }
         return {name: kept for name, kept in arguments.items() if kept}

@@ -130,7 +130,7 @@ class Client:
         config: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
         webhook: str | None = None,
-        durability: Durability | None = None,
+        durability: Durability = "sync",
         interrupt_before: Sequence[str] | None = None,
         interrupt_after: Sequence[str] | None = None,
     ) -> RunHandle:
@@ -150,7 +150,8 @@ class Client:
             config: The run's config (tags, recursion_limit, configurable).
             context: The run's static context; not together with `config["configurable"]`.
             webhook: Where the server reports the end of this run.
-            durability: How often checkpoints are written; the server's default if left out.
+            durability: When checkpoints are written. "sync": a step begins when the one before it is
+                saved, so a crash repeats no finished step; "async", the API's own default, leaves a gap.
             interrupt_before: Nodes to pause before.
             interrupt_after: Nodes to pause after.
 

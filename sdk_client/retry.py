@@ -36,13 +36,13 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx
 class RetryPolicy:
     """How persistent one call is: by attempts and by time, whichever ends first."""
 
-    attempts: int = 6
-    """Attempts in all, the first one included."""
+    attempts: int = 12
+    """Attempts in all, the first one included; enough for a server that is killed and started again."""
     deadline_seconds: float = 45.0
     """From the first attempt to the end of the last one; a request in flight is given up when it passes."""
     base_delay_seconds: float = 0.2
     """The upper bound of the first pause; it doubles with each attempt."""
-    max_delay_seconds: float = 8.0
+    max_delay_seconds: float = 5.0
     """The upper bound of every pause. The pause itself is drawn evenly from zero to the bound (full
     jitter)."""
     max_retry_after_seconds: float = 30.0

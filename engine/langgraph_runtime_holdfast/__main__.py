@@ -1,12 +1,15 @@
-"""`python -m langgraph_runtime_holdfast serve|migrate`: the engine's commands by themselves."""
+"""`python -m langgraph_runtime_holdfast serve|migrate|doctor|callbacks`: the engine's commands alone."""
 
 import typer
 
-from langgraph_runtime_holdfast.cli import migrate, serve
+from langgraph_runtime_holdfast.cli import doctor, migrate, serve
+from langgraph_runtime_holdfast.outbox import cli as callbacks
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(serve)
 app.command()(migrate)
+app.command()(doctor)
+app.add_typer(callbacks.app, name="callbacks")
 
 if __name__ == "__main__":
     app(prog_name="holdfast")

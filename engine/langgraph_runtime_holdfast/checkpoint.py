@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 import orjson
-import psycopg
 import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -31,7 +30,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncCursor
-from psycopg.rows import DictRow, dict_row
+from psycopg.rows import DictRow
 from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast import checkpoint_rows
@@ -42,7 +41,10 @@ from langgraph_runtime_holdfast.checkpoint_seal import (
     seal_metadata,
     seals_blobs,
 )
+from langgraph_runtime_holdfast.checkpoint_writer import CheckpointWriter
+from langgraph_runtime_holdfast.connection import Connection, quick_seconds
 from langgraph_runtime_holdfast.database import Executor, Handle, pool
+from langgraph_runtime_holdfast.errors import EngineError
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -60,19 +62,6 @@ _REQUEST_KEYS: Final = frozenset(
 """Of the request that started the run, not of its state: never saved."""
 _LONGEST_INLINE: Final = 256
 _LARGEST_INLINE: Final = 2**53
-_REQUIRE_LEASE: Final = "SELECT require_lease(%s, %s)"
-_LEASE_LOST: Final = "HF001"
-_COLUMNS: Final = (
-    "thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob, written_by_run"
-)
-_INSERT_WRITE: Final = f"""
-INSERT INTO checkpoint_writes ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
-"""  # noqa: S608 - constants
-_KEEP_FIRST: Final = f"{_INSERT_WRITE} DO NOTHING"
-_KEEP_LAST: Final = (
-    f"{_INSERT_WRITE} DO UPDATE SET channel = EXCLUDED.channel, type = EXCLUDED.type, blob = EXCLUDED.blob"
-)
 
 
 class _Apart(NamedTuple):
@@ -86,14 +75,19 @@ class Saver(AsyncPostgresSaver):
 
     def __init__(self, serde: SerializerProtocol) -> None:
         """Use this loop's pool."""
-        self._seals = seals_blobs()
-        if self._seals:
+        self.waits_for_loop = seals_blobs()
+        """What encodes a value waits for the loop, on which the handlers of encryption run."""
+        if self.waits_for_loop:
             serde = cast("SerializerProtocol", SealingSerializer(serde, asyncio.get_running_loop()))
         super().__init__(cast("Any", pool()), serde=serde)
         self.latest_iter: AsyncIterator[CheckpointTuple] | None = None
+        self._own_writer: CheckpointWriter | None = None
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Get the checkpoint that the config names, or the thread's latest."""
+        if self._finds_nothing(config):
+            return None
+        await self._writer().settle()
         found = await super().aget_tuple(_with_text_ids(config))
         return None if found is None else await _decrypted(found)
 
@@ -111,6 +105,7 @@ class Saver(AsyncPostgresSaver):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """List a thread's checkpoints, the newest first; holds no connection between them."""
+        await self._writer().settle()
         found = super().alist(
             config and _with_text_ids(config),
             filter=filter and _as_json(filter),
@@ -134,7 +129,7 @@ class Saver(AsyncPostgresSaver):
         """
         config = _with_text_ids(config)
         values = {
-            name: value if value is None or (_fits_json(value) and not self._seals) else _Apart(value)
+            name: value if value is None or (_fits_json(value) and not self.waits_for_loop) else _Apart(value)
             for name, value in checkpoint["channel_values"].items()
         }
         saved = cast("Checkpoint", {**checkpoint, "id": str(checkpoint["id"]), "channel_values": values})
@@ -163,7 +158,7 @@ class Saver(AsyncPostgresSaver):
             LeaseLostError: The run that saves belongs to another worker now, or was deleted.
         """
         configurable = _with_text_ids(config)["configurable"]
-        rows = await asyncio.to_thread(
+        dump = functools.partial(
             self._dump_writes,
             configurable["thread_id"],
             configurable.get("checkpoint_ns", ""),
@@ -172,11 +167,16 @@ class Saver(AsyncPostgresSaver):
             task_path,
             writes,
         )
+        # Another thread would not make it faster, it is all Python; but the handlers of encryption need one.
+        rows = await asyncio.to_thread(dump) if self.waits_for_loop else dump()
         run_id = (config.get("metadata") or {}).get("run_id")
-        run = None if run_id is None else str(run_id)
-        statement = _KEEP_LAST if all(channel in WRITES_IDX_MAP for channel, _ in writes) else _KEEP_FIRST
-        async with self._cursor(pipeline=True) as cursor:
-            await cursor.executemany(statement, [(*row, run) for row in rows])
+        writer = self._writer()
+        writer.batch().add_writes(
+            rows,
+            None if run_id is None else str(run_id),
+            replace=all(channel in WRITES_IDX_MAP for channel, _ in writes),
+        )
+        await writer.save()
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete all that a thread has saved."""
@@ -209,31 +209,62 @@ class Saver(AsyncPostgresSaver):
 
     @asynccontextmanager
     async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
-        # The library asks for a pipeline where it writes. With the run's row locked against deletion, what is
-        # written is either seen by the deletion or refused after it.
-        from langgraph_runtime_holdfast.ops.lease import LeaseLostError, current_lease
-
-        lease = current_lease() if pipeline else None
-        if lease is None:
-            async with super()._cursor(pipeline=pipeline) as cursor:
+        # The library asks for a pipeline where it writes, which is in `aput`.
+        if not pipeline:
+            async with super()._cursor() as cursor:
+                cast("Connection", cursor.connection).patience_seconds = quick_seconds()
                 yield cursor
             return
-        try:
-            async with (
-                self.lock,
-                pool().connection() as connection,
-                connection.pipeline(),
-                connection.transaction(),
-                connection.cursor(binary=True, row_factory=dict_row) as cursor,
-            ):
-                await cursor.execute(_REQUIRE_LEASE, [lease.run_id, lease.token])
-                yield cursor
-        except psycopg.DatabaseError as error:
-            if error.sqlstate != _LEASE_LOST:
-                raise
-            raise LeaseLostError(
-                "The run is another worker's now, or was deleted; nothing is saved."
-            ) from None
+        writer = self._writer()
+        yield cast("AsyncCursor[DictRow]", _Recorder(writer))
+        await writer.save()
+
+    def _finds_nothing(self, config: RunnableConfig) -> bool:
+        """Whether this is the first look of a thread's first run."""
+        from langgraph_runtime_holdfast.ops.lease import current_lease
+
+        lease = current_lease()
+        return (
+            lease is not None
+            and lease.on_new_thread
+            and str(config["configurable"]["thread_id"]) == str(lease.thread_id)
+            and not lease.writer().has_begun
+        )
+
+    def _writer(self) -> CheckpointWriter:
+        from langgraph_runtime_holdfast.ops.lease import current_lease
+
+        # With a lease, what is written is either seen by a deletion of the run or refused after it.
+        if (lease := current_lease()) is not None:
+            return lease.writer()
+        if self._own_writer is None:
+            self._own_writer = CheckpointWriter()
+        return self._own_writer
+
+
+class _Recorder:
+    """Takes the statements of the library's `aput` for the writer."""
+
+    def __init__(self, writer: CheckpointWriter) -> None:
+        self._writer = writer
+
+    async def executemany(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        if statement != Saver.UPSERT_CHECKPOINT_BLOBS_SQL:
+            raise _unknown(statement)
+        for row in rows:
+            self._writer.batch().add_blob(*row)
+
+    async def execute(self, statement: str, row: tuple[Any, ...]) -> None:
+        if statement != Saver.UPSERT_CHECKPOINTS_SQL:
+            raise _unknown(statement)
+        thread_id, namespace, checkpoint_id, parent_id, checkpoint, metadata = row
+        self._writer.batch().add_checkpoint(
+            thread_id, namespace, checkpoint_id, parent_id, checkpoint.obj, metadata.obj
+        )
+
+
+def _unknown(statement: str) -> EngineError:
+    return EngineError(f"This langgraph-checkpoint-postgres saves in a way of its own: {statement}")
 
 
 def Checkpointer(  # noqa: N802 - the name that the API calls

@@ -1,4 +1,4 @@
-"""The engine's commands: `holdfast serve` and `holdfast migrate`.
+"""The engine's commands: `holdfast serve`, `holdfast migrate` and `holdfast doctor`.
 
 The `holdfast` command finds them through the entry-point group "holdfast.commands"; without it they are
 `python -m langgraph_runtime_holdfast serve`. Whatever is slow to import is imported when a command runs.
@@ -57,6 +57,19 @@ def migrate(config: Config = Path("langgraph.json")) -> None:
         os.environ.setdefault("REDIS_URI", "redis://127.0.0.1")
         applied = asyncio.run(_migrate())
     print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+
+
+def doctor(
+    config: Config = Path("langgraph.json"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead.")] = False,
+) -> None:
+    """Look at everything a server needs, and say what is wrong and what to do.
+
+    Ends with 1 if something is wrong; warnings are not.
+    """
+    from langgraph_runtime_holdfast.doctor.report import report
+
+    raise typer.Exit(asyncio.run(report(config.resolve(), as_json=as_json)))
 
 
 async def _migrate() -> list[str]:

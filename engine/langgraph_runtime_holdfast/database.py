@@ -11,77 +11,101 @@ statement or transaction, because the API holds its handle for as long as a grap
 from __future__ import annotations
 
 import asyncio
+import logging
+import select
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
 import orjson
 import psycopg
 import structlog
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_loads
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from langgraph_runtime_holdfast.availability import refusals
+from langgraph_runtime_holdfast.budget import check_at_start, of_this_process
+from langgraph_runtime_holdfast.connection import Connection, quick_seconds
 from langgraph_runtime_holdfast.dsn import described
-from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.settings import settings
 
 logger = structlog.stdlib.get_logger(__name__)
 
 Row = dict[str, Any]
 Parameters = Mapping[str, Any] | Sequence[Any] | None
-Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
-
-_LEAST_OF_A_LOOP: Final = 2
-_LEAST_OF_MAIN: Final = 4
+Pool = AsyncConnectionPool[Connection]
 
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
 _making = threading.Lock()
 _REPLACE_EVERY_SECONDS: Final = 0.5
+_LOOK_AFTER_SECONDS: Final = 0.02
+_ASK_AFTER_SECONDS: Final = 1.0
+_RECONNECT_SECONDS: Final = 2.0
+_STOPPING_SECONDS: Final = 3.0
+_TOLD_SECONDS: Final = 0.1
+_ASK_SECONDS: Final = 0.01
+_READY_SECONDS: Final = 2.5
+"""Less than the three that the server gives a check, after which it says 500 and not 503."""
+_PREPARE_AFTER: Final = 5
+_CHECK_SECONDS: Final = 2.0
 _main_loop: asyncio.AbstractEventLoop | None = None
+_is_stopping = False
 
 
 class Executor(Protocol):
-    """What runs statements: a `Handle` (each in a transaction of its own) or a `Transaction`."""
+    """What runs statements: a `Handle` (each in a transaction of its own) or a `Transaction`.
 
-    async def fetch(self, statement: str, parameters: Parameters = None) -> list[Row]:
+    What is run `often` is prepared, unless a pooler is in between, and must be answered soon. The rest is
+    planned for its values each time, because a plan for all values can be a bad one for a search.
+    """
+
+    async def fetch(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> list[Row]:
         """Run a statement and return all its rows."""
 
-    async def fetch_one(self, statement: str, parameters: Parameters = None) -> Row | None:
+    async def fetch_one(
+        self, statement: str, parameters: Parameters = None, *, often: bool = False
+    ) -> Row | None:
         """Run a statement and return its first row, or None."""
 
-    async def execute(self, statement: str, parameters: Parameters = None) -> int:
+    async def execute(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> int:
         """Run a statement and return how many rows it touched."""
 
 
 class Transaction:
     """Statements on one connection, committed together."""
 
-    def __init__(self, connection: AsyncConnection[DictRow]) -> None:
+    def __init__(self, connection: Connection) -> None:
         """Use this connection, which is in a transaction."""
         self.connection = connection
 
-    async def fetch(self, statement: str, parameters: Parameters = None) -> list[Row]:
+    async def fetch(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> list[Row]:
         """Run a statement and return all its rows."""
-        cursor = await self.connection.execute(statement, parameters)
+        cursor = await self._run(statement, parameters, often)
         rows: list[Row] = await cursor.fetchall()
         return rows
 
-    async def fetch_one(self, statement: str, parameters: Parameters = None) -> Row | None:
+    async def fetch_one(
+        self, statement: str, parameters: Parameters = None, *, often: bool = False
+    ) -> Row | None:
         """Run a statement and return its first row, or None."""
-        cursor = await self.connection.execute(statement, parameters)
+        cursor = await self._run(statement, parameters, often)
         row: Row | None = await cursor.fetchone()
         return row
 
-    async def execute(self, statement: str, parameters: Parameters = None) -> int:
+    async def execute(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> int:
         """Run a statement and return how many rows it touched."""
-        cursor = await self.connection.execute(statement, parameters)
+        cursor = await self._run(statement, parameters, often)
         count: int = cursor.rowcount
         return count
+
+    async def _run(self, statement: str, parameters: Parameters, often: bool) -> AsyncCursor[DictRow]:
+        self.connection.patience_seconds = quick_seconds() if often else None
+        return await self.connection.execute(statement, parameters, prepare=often)
 
 
 class Handle:
@@ -89,20 +113,22 @@ class Handle:
 
     can_execute = True
 
-    async def fetch(self, statement: str, parameters: Parameters = None) -> list[Row]:
+    async def fetch(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> list[Row]:
         """Run a statement and return all its rows."""
         async with pool().connection() as connection:
-            return await Transaction(connection).fetch(statement, parameters)
+            return await Transaction(connection).fetch(statement, parameters, often=often)
 
-    async def fetch_one(self, statement: str, parameters: Parameters = None) -> Row | None:
+    async def fetch_one(
+        self, statement: str, parameters: Parameters = None, *, often: bool = False
+    ) -> Row | None:
         """Run a statement and return its first row, or None."""
         async with pool().connection() as connection:
-            return await Transaction(connection).fetch_one(statement, parameters)
+            return await Transaction(connection).fetch_one(statement, parameters, often=often)
 
-    async def execute(self, statement: str, parameters: Parameters = None) -> int:
+    async def execute(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> int:
         """Run a statement and return how many rows it touched."""
         async with pool().connection() as connection:
-            return await Transaction(connection).execute(statement, parameters)
+            return await Transaction(connection).execute(statement, parameters, often=often)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -145,66 +171,91 @@ async def open_pool() -> Pool:
 
 
 def _make_pool(*, is_main: bool) -> Pool:
-    freshness = _Freshness()
+    freshness, share = _Freshness(), of_this_process()
     made = AsyncConnectionPool(
         settings().dsn,
-        connection_class=AsyncConnection[DictRow],
+        connection_class=Connection,
         kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
         name="main" if is_main else f"loop-{threading.current_thread().name}",
         open=False,
-        configure=_configure,
+        configure=freshness.configure,
         check=freshness.check,
         min_size=1,
-        max_size=_pool_size(is_main=is_main),
-        timeout=settings().pool_timeout_seconds,
+        max_size=share.main if is_main or not share.loops else share.each_loop,
+        timeout=_patience_seconds(),
         max_idle=300.0,
         max_lifetime=1800.0,
         # Giving up early and asking anew beats the pool's back-off, which would double up to minutes.
-        reconnect_timeout=5.0,
+        reconnect_timeout=_RECONNECT_SECONDS,
+        reconnect_failed=_ask_anew,
     )
     freshness.pool = made
     return made
+
+
+async def _ask_anew(pool: Pool) -> None:
+    """Have the pool try on if somebody waits; by itself it would wait for the next who comes."""
+    if pool.closed or not pool.get_stats().get("requests_waiting"):
+        return
+    with suppress(PoolTimeout, PoolClosed):
+        async with pool.connection(timeout=_ASK_SECONDS):
+            pass
 
 
 class _Freshness:
     """Checks each connection before it is given; one that is dead has all others replaced at once.
 
     By itself the pool would find its dead connections one by one, and wait longer after each.
+
+    A server that ends a connection says so, which can be seen without asking it: nothing else makes an idle
+    connection readable. Only one that has been idle for a while is asked, because it may have died silently.
     """
 
     pool: Pool | None = None
     _replaced_at = 0.0
 
-    async def check(self, connection: AsyncConnection[DictRow]) -> None:
+    async def configure(self, connection: Connection) -> None:
+        set_json_loads(orjson.loads, connection)
+        # Behind a pooler the next statement may go to a server connection that knows of no prepared one.
+        connection.prepare_threshold = None if await is_pooled(connection) else _PREPARE_AFTER
+        connection.on_silence = self.replace
+        connection.owns_thread = asyncio.get_running_loop() is not _main_loop and _main_loop is not None
+
+    async def replace(self) -> None:
+        # Those who hold a connection from before the last replacement find it dead too.
+        if self.pool is not None and time.monotonic() - self._replaced_at > _REPLACE_EVERY_SECONDS:
+            self._replaced_at = time.monotonic()
+            await self.pool.drain()
+
+    async def check(self, connection: Connection) -> None:
+        asked_at, connection.checked_at = connection.checked_at, time.monotonic()
+        idle_seconds = connection.checked_at - asked_at
+        if idle_seconds < _LOOK_AFTER_SECONDS:
+            return
+        if idle_seconds < _ASK_AFTER_SECONDS and not _is_readable(connection):
+            return
+        connection.patience_seconds = _CHECK_SECONDS
         try:
             await AsyncConnectionPool.check_connection(connection)
         except psycopg.Error:
-            # Those who hold a connection from before the last replacement find it dead too.
-            if self.pool is not None and time.monotonic() - self._replaced_at > _REPLACE_EVERY_SECONDS:
-                self._replaced_at = time.monotonic()
-                await self.pool.drain()
+            await self.replace()
             raise
+        finally:
+            connection.patience_seconds = None
 
 
-def _pool_size(*, is_main: bool) -> int:
-    from langgraph_api import config
-
-    total, jobs = settings().pool_max_size, int(config.N_JOBS_PER_WORKER)
-    if not config.BG_JOB_ISOLATED_LOOPS or jobs == 0:
-        return total
-    # Half for the API and the queue, half for the loops that run the jobs, which need two each.
-    of_each_loop = max(_LEAST_OF_A_LOOP, total // 2 // jobs)
-    of_main = total - of_each_loop * jobs
-    if of_main < _LEAST_OF_MAIN:
-        raise EngineError(
-            f"LANGGRAPH_POSTGRES_POOL_MAX_SIZE is {total}, too few for {jobs} jobs on loops of their own. "
-            f"Set it to at least {_LEAST_OF_A_LOOP * jobs + _LEAST_OF_MAIN}, or run fewer jobs (--jobs)."
-        )
-    return of_main if is_main else of_each_loop
+def _is_readable(connection: Connection) -> bool:
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    return bool(poll.poll(0))
 
 
-async def _configure(connection: AsyncConnection[DictRow]) -> None:
-    set_json_loads(orjson.loads, connection)
+async def is_pooled(connection: AsyncConnection[Any]) -> bool:
+    """Whether a pooler such as PgBouncer is in between: it names a process that is not the server's."""
+    cursor = await connection.execute("SELECT pg_backend_pid()::text")
+    row: Any = await cursor.fetchone()
+    named = row["pg_backend_pid"] if isinstance(row, dict) else row[0]
+    return int(named) != connection.info.backend_pid
 
 
 async def start_pool() -> None:
@@ -219,9 +270,12 @@ async def start_pool() -> None:
 
     global _main_loop
     _main_loop = asyncio.get_running_loop()
+    # It repeats each failure of each pool; `availability` tells of them once.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     dsn = settings().dsn
     await migrate(dsn, timeout_seconds=settings().migration_timeout_seconds, store_index=index_config())
-    await open_pool()
+    async with (await open_pool()).connection() as connection:
+        await check_at_start(connection)
     await start_valkey()
     await logger.ainfo("Connected", database=described(dsn))
 
@@ -232,6 +286,24 @@ async def stop_pool() -> None:
 
     await stop_valkey()
     await close_pool()
+
+
+def _patience_seconds() -> float:
+    seconds = settings().pool_timeout_seconds
+    return min(seconds, _STOPPING_SECONDS) if _is_stopping else seconds
+
+
+async def hurry() -> None:
+    """The process stops: nobody waits long for a connection any more, nor for one that does not come now."""
+    global _is_stopping
+    _is_stopping = True
+    found = pool()
+    found.timeout = _patience_seconds()
+    if refusals.reason() is not None:
+        # The next use makes another, in case Postgres is back by then.
+        await close_pool()
+        # Before Python 3.12 a task that is cancelled in the moment in which it is told would not notice.
+        await asyncio.sleep(_TOLD_SECONDS)
 
 
 async def close_pool() -> None:
@@ -254,9 +326,9 @@ def dependency_checks() -> dict[str, Callable[[], Awaitable[None]]]:
 
 async def _ask_postgres() -> None:
     try:
-        async with connect() as handle:
+        async with asyncio.timeout(_READY_SECONDS), connect() as handle:
             await handle.fetch_one("SELECT 1")
-    except (psycopg.Error, OSError) as error:
+    except (psycopg.Error, OSError, TimeoutError) as error:
         raise DatabaseAwayError(f"Postgres does not answer: {error}") from error
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -46,18 +46,28 @@ if now > last then
 else
     now = last
 end
-local next = redis.call('HINCRBY', KEYS[2], 'next', 1)
-local id = string.format('%.0f-%d', now, next - 1)
-local function add(as)
-    return redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], as, 'e', ARGV[3], 'd', ARGV[4])
-end
-local added = add(id)
--- A clock that was lost (a failover) may lag behind the feed, which then counts for itself.
-if type(added) == 'table' and added.err then
-    added = add('*')
-end
-if type(added) == 'table' and added.err then
+local function append(event, data)
+    local function add(as)
+        return redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], as, 'e', event, 'd', data)
+    end
+    local next = redis.call('HINCRBY', KEYS[2], 'next', 1)
+    local added = add(string.format('%.0f-%d', now, next - 1))
+    -- A clock that was lost (a failover) may lag behind the feed, which then counts for itself.
+    if type(added) == 'table' and added.err then
+        added = add('*')
+    end
     return added
+end
+local first = 6
+if redis.call('XLEN', KEYS[1]) < tonumber(ARGV[3]) then
+    first = 4
+end
+local added
+for at = first, #ARGV, 2 do
+    added = append(ARGV[at], ARGV[at + 1])
+    if type(added) == 'table' and added.err then
+        return added
+    end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return added
@@ -100,7 +110,25 @@ def add_to(
 
     About `most` entries are kept; the oldest go.
     """
-    return client.eval(_APPEND, 2, feed, _clock(), most, keep_seconds, event, data)
+    return add_all_to(client, feed, [(event, data)], keep_seconds=keep_seconds, most=most)
+
+
+def add_all_to(
+    client: Redis | Pipeline,
+    feed: str,
+    entries: Sequence[tuple[bytes, bytes]],
+    *,
+    keep_seconds: int,
+    most: int = MAX_ENTRIES,
+    least: int = 0,
+    if_fewer: tuple[bytes, bytes] = (b"", b""),
+) -> Any:
+    """Add several events, each an event and its data, with nothing between them.
+
+    If the feed has fewer than `least` entries by then, because Valkey has lost some, `if_fewer` comes first.
+    """
+    arguments = [part for entry in entries for part in entry]
+    return client.eval(_APPEND, 2, feed, _clock(), most, keep_seconds, least, *if_fewer, *arguments)
 
 
 async def now() -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import structlog
 
 from langgraph_runtime_holdfast.database import connect, pool_stats
 from langgraph_runtime_holdfast.ops.runs import Runs
+from langgraph_runtime_holdfast.outbox import rows
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -39,15 +41,34 @@ async def report_gauges() -> None:
         await asyncio.sleep(_SAMPLE_SECONDS)
 
 
+@functools.cache
+def _callback_gauges() -> dict[str, Any]:
+    """Gauges of our own, by the name of the count; `/metrics` shows what is in the client's registry.
+
+    The server's reporter would keep them to itself: it shows only names that it has.
+    """
+    from langgraph_api.metrics_otlp import METRIC_NAME_PREFIX
+    from prometheus_client import Gauge
+
+    described = {
+        "n_pending": ("num_pending_callbacks", "The number of callbacks that are to be delivered."),
+        "n_dead": ("num_dead_callbacks", "The number of callbacks that were given up and can be replayed."),
+    }
+    return {count: Gauge(f"{METRIC_NAME_PREFIX}{name}", text) for count, (name, text) in described.items()}
+
+
 async def _report_queue(reporter: Any, *, is_queue: bool) -> dict[str, Any]:
     from langgraph_api import metrics_otlp as names
 
     async with connect() as handle:
         stats = await Runs.stats(handle)
+        waiting = await rows.counts(handle)
     # One figure for the whole deployment: a process that only executes runs leaves it to the others.
     if not is_queue:
         reporter.record_gauge(names.GAUGE_NUM_PENDING_RUNS, stats["n_pending"])
         reporter.record_gauge(names.GAUGE_NUM_RUNNING_RUNS, stats["n_running"])
+        for count, gauge in _callback_gauges().items():
+            gauge.set(waiting[count])
     return stats
 
 

@@ -11,7 +11,10 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from langgraph_runtime_holdfast.database import close_pool, open_pool
+from langgraph_runtime_holdfast.event_loop import new_job_loop
 from langgraph_runtime_holdfast.feed import close_follower
+from langgraph_runtime_holdfast.near_executor import NearExecutor
+from langgraph_runtime_holdfast.ops.outgoing import hand_on_to, outgoing
 from langgraph_runtime_holdfast.valkey import stop_valkey
 
 logger = structlog.stdlib.get_logger(__name__)
@@ -63,10 +66,13 @@ class IsolatedLoop:
     """Runs coroutines in its thread; the pool and clients that they open are closed with it."""
 
     def __init__(self, name: str) -> None:
-        """Start the thread."""
-        self._loop = asyncio.new_event_loop()
+        """Start the thread; the loop that calls is the one that its events go through."""
+        home, of_home = asyncio.get_running_loop(), outgoing()
+        self._loop = new_job_loop()
+        self._loop.set_default_executor(NearExecutor(thread_name_prefix=f"{name}-"))
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+        self._loop.call_soon_threadsafe(hand_on_to, home, of_home)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Submission[T]:
         """Start a coroutine in the loop, whose pool is open by then; from any thread."""
@@ -90,6 +96,8 @@ class IsolatedLoop:
             self._loop.close()
 
     async def _clean_up(self) -> None:
+        # The ends of its last runs may still be on their way.
+        await outgoing().settle()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

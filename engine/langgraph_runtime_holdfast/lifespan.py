@@ -12,9 +12,10 @@ import structlog
 from starlette.applications import Starlette
 
 from langgraph_runtime_holdfast import __version__
-from langgraph_runtime_holdfast.database import connect, start_pool, stop_pool
+from langgraph_runtime_holdfast.database import connect, hurry, start_pool, stop_pool
 from langgraph_runtime_holdfast.feed import close_follower
 from langgraph_runtime_holdfast.gauges import report_gauges
+from langgraph_runtime_holdfast.ops.outgoing import outgoing
 from langgraph_runtime_holdfast.queue import queue
 from langgraph_runtime_holdfast.surface import check_surface
 
@@ -75,6 +76,7 @@ async def lifespan(
         except asyncio.CancelledError:
             # The server stops; what was started is stopped below.
             await logger.ainfo("Shutting down")
+        await hurry()
 
 
 lifespan.get_last_error = get_last_error  # type: ignore[attr-defined]
@@ -92,6 +94,7 @@ async def _start_services(stack: AsyncExitStack) -> None:
     _report_start(stack)
     stack.push_async_callback(stop_pool)
     stack.push_async_callback(close_follower)
+    stack.push_async_callback(outgoing().settle)
     await start_pool()
     stack.push_async_callback(stop_webhook_http_client)
     stack.push_async_callback(stop_http_client)

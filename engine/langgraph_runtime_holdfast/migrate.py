@@ -2,6 +2,10 @@
 
 The checkpointer and the store bring migrations of their own; they run here too, behind the same lock, because
 two of them at once deadlock or fail.
+
+The lock is a transaction on a connection of its own. A lock of the session would be simpler, but behind a
+pooler in transaction mode there is no session: it would be taken on one server connection, released on
+another, and stay.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
 from langgraph_runtime_holdfast import checkpoint_rows, store_rows
+from langgraph_runtime_holdfast.database import is_pooled
 from langgraph_runtime_holdfast.dsn import described
 from langgraph_runtime_holdfast.errors import EngineError
 
@@ -73,15 +78,12 @@ async def migrate(
             are wanted, or another process holds the lock; the message says which and what to do.
     """
     try:
-        connection = await AsyncConnection.connect(
-            dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None
-        )
-    except psycopg.OperationalError as error:
-        raise EngineError(f"Postgres at {described(dsn)} cannot be used: {_one_line(error)}") from error
-    try:
-        async with connection:
+        async with await _connect(dsn) as connection, await _connect(dsn) as lock_connection:
             await _check_server(connection)
-            async with _lock(connection, timeout_seconds):
+            async with _lock(lock_connection, timeout_seconds):
+                if not await is_pooled(connection):
+                    # Behind a pooler it would be a setting of whoever comes next; there waits are unbounded.
+                    await connection.execute(f"SET lock_timeout = {int(timeout_seconds * 1000)}")
                 applied = await _apply(connection)
                 await AsyncPostgresSaver(connection).setup()
                 for addition in checkpoint_rows.ADDITIONS:
@@ -97,6 +99,15 @@ async def migrate(
     return applied
 
 
+async def _connect(dsn: str) -> Connection:
+    try:
+        return await AsyncConnection.connect(
+            dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None
+        )
+    except psycopg.OperationalError as error:
+        raise EngineError(f"Postgres at {described(dsn)} cannot be used: {_one_line(error)}") from error
+
+
 async def _check_server(connection: Connection) -> None:
     if connection.info.server_version < OLDEST_POSTGRES:
         raise EngineError(
@@ -107,24 +118,27 @@ async def _check_server(connection: Connection) -> None:
 
 @asynccontextmanager
 async def _lock(connection: Connection, timeout_seconds: float) -> AsyncIterator[None]:
-    # On the session and not in a transaction: CREATE INDEX CONCURRENTLY cannot run inside one. It waits for
-    # all statements under way, and one that waited for the lock would be a deadlock: so the lock is polled.
+    # CREATE INDEX CONCURRENTLY, on the other connection, waits for all statements under way and for old
+    # snapshots. A transaction between two statements has none; one that waited for the lock would be a
+    # deadlock: so the lock is polled, each time in a transaction of its own, which keeps no pooler busy.
     deadline = time.monotonic() + timeout_seconds
-    while not await _take_lock(connection):
+    while True:
+        async with connection.transaction():
+            if await _take_lock(connection):
+                yield
+                return
         if time.monotonic() > deadline:
             raise EngineError(await _who_blocks(connection, timeout_seconds))
         await asyncio.sleep(_LOCK_POLL_SECONDS)
-    await connection.execute(f"SET lock_timeout = {int(timeout_seconds * 1000)}")
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            await connection.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
 
 
 async def _take_lock(connection: Connection) -> bool:
-    row = await (await connection.execute("SELECT pg_try_advisory_lock(%s) AS taken", [LOCK])).fetchone()
-    return row is not None and bool(row["taken"])
+    cursor = await connection.execute("SELECT pg_try_advisory_xact_lock(%s) AS taken", [LOCK])
+    row = await cursor.fetchone()
+    if row is None or not row["taken"]:
+        return False
+    await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+    return True
 
 
 async def _who_blocks(connection: Connection, timeout_seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The queue of one process: claims runs as it has free slots, works on them, delivers their webhooks.
+"""The queue of one process: claims runs as it has free slots, works on them, delivers callbacks.
 
 When the process stops, it claims nothing more and lets its jobs finish within the grace period. Those that do
 not are handed back, and go on elsewhere from their last checkpoint without an attempt being counted.
@@ -21,13 +21,14 @@ from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat, held
 from langgraph_runtime_holdfast.ops.run_enter import settle
 from langgraph_runtime_holdfast.ops.runs import Runs
 from langgraph_runtime_holdfast.ops.signals import listen, wake_here
+from langgraph_runtime_holdfast.outbox.deliverer import delivering
 from langgraph_runtime_holdfast.retry import RETRIABLE_EXCEPTIONS
 from langgraph_runtime_holdfast.settings import settings
 
 logger = structlog.stdlib.get_logger(__name__)
 
 _HAND_BACK_SECONDS: Final = 5.0
-_WEBHOOK_SECONDS: Final = 10.0
+_SETTLE_SECONDS: Final = 10.0
 _RETRY_CLAIM_SECONDS: Final = 1.0
 _EXPECTED: Final[tuple[type[BaseException], ...]] = (*RETRIABLE_EXCEPTIONS, asyncio.CancelledError)
 
@@ -43,15 +44,17 @@ async def queue() -> None:
     """Work on runs until cancelled; then let the jobs finish, and hand back the rest."""
     from langgraph_api import config
 
-    mine = Queue(config.N_JOBS_PER_WORKER, isolated=config.BG_JOB_ISOLATED_LOOPS)
-    _queues.add(mine)
-    try:
-        await mine.run()
-    finally:
+    # Around the queue: callbacks of runs that end while it drains still go out.
+    async with delivering():
+        mine = Queue(config.N_JOBS_PER_WORKER, isolated=config.BG_JOB_ISOLATED_LOOPS)
+        _queues.add(mine)
         try:
-            await mine.drain(config.BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS)
+            await mine.run()
         finally:
-            _queues.discard(mine)
+            try:
+                await mine.drain(config.BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS)
+            finally:
+                _queues.discard(mine)
 
 
 @dataclass(eq=False, slots=True)
@@ -103,7 +106,7 @@ class Queue:
         finally:
             await self._hand_back()
             if self._tasks:
-                await asyncio.wait(self._tasks, timeout=_WEBHOOK_SECONDS)
+                await asyncio.wait(self._tasks, timeout=_SETTLE_SECONDS)
             await asyncio.gather(*(loop.close(_HAND_BACK_SECONDS) for loop in self._loops))
             heartbeat().end()
 
@@ -141,6 +144,7 @@ class Queue:
         job = Job(run, lease, self._free_loops.pop() if self._loops else None)
         self.jobs.add(job)
         work: Coroutine[Any, Any, Any] = worker(run, attempt, self._main_loop)
+        lease.work = work
         if job.loop is None:
             job.worker = asyncio.create_task(work, name=f"run-{run['run_id']}-attempt-{attempt}")
         else:
@@ -148,11 +152,10 @@ class Queue:
         self._do(self._see_through(job))
 
     async def _see_through(self, job: Job) -> None:
-        """Wait for a job's end; deliver its webhook, or see that the run goes on."""
-        result: Any = None
+        """Wait for a job's end, and see that its run goes on if it has not ended."""
         try:
             assert job.worker is not None
-            result = await job.worker
+            await job.worker
         except _EXPECTED as error:
             # The worker has logged it. It has settled too, if it came that far.
             await settle(job.lease, error)
@@ -167,8 +170,6 @@ class Queue:
             if job.loop is not None:
                 self._free_loops.append(job.loop)
             self._slot_freed.set()
-        if result and result["webhook"]:
-            await _deliver(result, job.lease)
 
     async def _wait_for_jobs(self, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
@@ -197,7 +198,9 @@ class Queue:
 
     async def _sweep_on(self) -> None:
         """Take over the runs of dead workers, as long as the database can be relied on."""
-        lease = rest = settings().lease_seconds
+        # A dead worker's runs thus wait for a lease and a quarter, at most.
+        lease = settings().lease_seconds
+        rest = lease / 4
         while True:
             await asyncio.sleep(rest)
             # When the database was away, living workers could not extend their leases either; they get the
@@ -206,7 +209,7 @@ class Queue:
             try:
                 if await _answers_within(lease / 4):
                     await Runs.sweep()
-                    rest = lease / 2
+                    rest = lease / 4
             except Exception as error:
                 await logger.awarning("Dead workers cannot be looked for now", error=str(error))
 
@@ -220,16 +223,5 @@ async def _answers_within(seconds: float) -> bool:
     """Whether Postgres answers, and soon: a hung one may answer what it was asked long ago."""
     asked_at = time.monotonic()
     async with connect() as handle:
-        await handle.fetch_one("SELECT 1")
+        await handle.fetch_one("SELECT 1", often=True)
     return time.monotonic() - asked_at < seconds
-
-
-async def _deliver(result: Any, lease: Lease) -> None:
-    from langgraph_api import webhook
-
-    try:
-        if result["exception"] is not None:
-            result["exception"] = lease.explained(result["exception"])
-        await webhook.call_webhook(result)
-    except Exception as error:
-        await logger.aexception("A webhook failed", run_id=str(result["run"]["run_id"]), exc_info=error)

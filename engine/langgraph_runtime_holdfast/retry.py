@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final, ParamSpec, TypeVar
 
 import psycopg
 from psycopg_pool import PoolTimeout
+from starlette.exceptions import HTTPException
 
+from langgraph_runtime_holdfast.availability import (
+    RETRY_AFTER_EXHAUSTED_SECONDS,
+    RETRY_AFTER_SECONDS,
+    LimitExceededError,
+    explain_unavailable,
+    is_exhausted,
+)
 from langgraph_runtime_holdfast.database import AWAY
 
 P = ParamSpec("P")
@@ -39,6 +48,8 @@ OVERLOADED_EXCEPTIONS: Final[tuple[type[BaseException], ...]] = AWAY
 
 _ATTEMPTS: Final = 4
 _FIRST_DELAY_SECONDS: Final = 0.05
+_PATIENCE_SECONDS: Final = 120.0
+_LONGEST_PAUSE_ATTEMPT: Final = 4
 
 
 _must_not_repeat: ContextVar[bool] = ContextVar("must_not_repeat", default=False)
@@ -58,23 +69,51 @@ def retry_db(func: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
 
     @functools.wraps(func)
     async def repeated(*args: P.args, **kwargs: P.kwargs) -> T:
-        for attempt in range(1, _ATTEMPTS):
+        for attempt in range(1, _ATTEMPTS + 1):
             _must_not_repeat.set(False)
             try:
                 return await func(*args, **kwargs)
-            except TRANSIENT:
-                if _must_not_repeat.get():
-                    raise
+            except AWAY as error:
+                # It has waited for a connection as long as a caller should.
+                raise _refusal(error) from error
+            except TRANSIENT as error:
+                if _must_not_repeat.get() or attempt == _ATTEMPTS:
+                    raise _refusal(error) from error
                 await pause(attempt)
-        return await func(*args, **kwargs)
+            except LimitExceededError as error:
+                raise HTTPException(422, f"This is more than Postgres can hold: {error}") from error
+        raise AssertionError("the last attempt returns or raises")
 
     return repeated
+
+
+def _refusal(error: BaseException) -> HTTPException:
+    seconds = RETRY_AFTER_EXHAUSTED_SECONDS if is_exhausted(error) else RETRY_AFTER_SECONDS
+    told = explain_unavailable(error, may_be_done=_must_not_repeat.get())
+    return HTTPException(503, told, headers={"Retry-After": str(seconds)})
 
 
 async def pause(attempt: int) -> None:
     """Wait before another attempt: exponential back-off with full jitter, within a second in all."""
     delay = _FIRST_DELAY_SECONDS * 2**attempt
     await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - spreads load, protects nothing
+
+
+async def patiently(write: Callable[[], Awaitable[T]], *, limit_seconds: float = _PATIENCE_SECONDS) -> T:
+    """Repeat something that may be done twice until the database takes it; then the last error goes on.
+
+    For what a running job writes: while the database is away nothing is gained by giving up, because the job
+    would have to begin again from its last checkpoint, in the same queue, and with one attempt less.
+    """
+    deadline, attempt = time.monotonic() + limit_seconds, 0
+    while True:
+        try:
+            return await write()
+        except TRANSIENT:
+            if time.monotonic() > deadline:
+                raise
+            attempt = min(attempt + 1, _LONGEST_PAUSE_ATTEMPT)
+            await pause(attempt)
 
 
 async def create_under_one_id(create: Callable[[], Awaitable[T]]) -> T:
@@ -87,6 +126,8 @@ async def create_under_one_id(create: Callable[[], Awaitable[T]]) -> T:
     for attempt in range(1, _ATTEMPTS):
         try:
             return await create()
+        except AWAY:
+            raise
         except TRANSIENT:
             await pause(attempt)
     return await create()

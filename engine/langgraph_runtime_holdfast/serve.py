@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from langgraph_runtime_holdfast.deployment import Deployment
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.event_loop import new_event_loop
 from langgraph_runtime_holdfast.roles import Role
 from langgraph_runtime_holdfast.settings import settings
 from langgraph_runtime_holdfast.surface import server_folder
@@ -25,8 +26,10 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 # How long answers that are under way may take once the end is asked for. Streams that are cut then are
 # resumed by their clients, from any other server, while this one's queue still hands its runs over.
 DRAIN_CONNECTIONS_SECONDS: Final = 10
+KEEP_ALIVE_SECONDS: Final = 75
 CANNOT_START: Final = 2
 JOBS: Final = "N_JOBS_PER_WORKER"
+WORKERS: Final = "HOLDFAST_WORKERS"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ def serve_here(deployment: Deployment, options: ServeOptions) -> int:
         EngineError: The environment is wrong or the port is taken.
     """
     deployment.enter()
+    os.environ[WORKERS] = str(options.workers)
+    settings.cache_clear()
     os.environ.setdefault("LOG_COLOR", str(sys.stdout.isatty()).lower())
     _set_jobs(options)
     if not settings().redis_uri:
@@ -133,6 +138,8 @@ def _serve_api(options: ServeOptions, listener: socket.socket) -> int:
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=DRAIN_CONNECTIONS_SECONDS,
+        # Longer than clients keep theirs: one that the server closes first may meet a request on its way.
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     if options.workers > 1:
         supervisor = Multiprocess(config, [listener])
@@ -165,7 +172,7 @@ def _serve_queue(options: ServeOptions) -> int:
     _mark_as_queue()
     import_server()
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_run_queue())
     except EngineError:
         raise
@@ -179,14 +186,6 @@ def _mark_as_queue() -> None:
     from langgraph_api import config
 
     config.IS_QUEUE_ENTRYPOINT = True
-
-
-def _loop_factory() -> Any:
-    try:
-        import uvloop
-    except ImportError:  # there is none for this platform
-        return None
-    return uvloop.new_event_loop
 
 
 async def _run_queue() -> None:

@@ -7,11 +7,12 @@ import os
 import socket
 import uuid
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from langgraph_runtime_holdfast.dsn import libpq_dsn
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.outbox.signing import signing_keys
 
 
 class EngineSettings(BaseSettings):
@@ -29,14 +30,44 @@ class EngineSettings(BaseSettings):
     """Before every key and channel, so that several deployments can share a Valkey."""
     pool_max_size: int = Field(default=40, ge=4, le=10_000, alias="LANGGRAPH_POSTGRES_POOL_MAX_SIZE")
     """Connections of one process, over all its event loops; two servers fit a stock Postgres' 100."""
+    replicas: int = Field(default=1, ge=1, le=1000, alias="HOLDFAST_REPLICAS")
+    """How many servers like this one share the database; for the connection budget."""
+    workers: int = Field(default=1, ge=1, le=64, alias="HOLDFAST_WORKERS")
+    """Processes of each server; `holdfast serve --workers` sets it."""
     pool_timeout_seconds: float = Field(default=15.0, gt=0, alias="HOLDFAST_POOL_TIMEOUT_SECONDS")
     """How long a call waits for a connection."""
+    statement_seconds: float = Field(default=15.0, ge=5, le=86_400, alias="HOLDFAST_STATEMENT_SECONDS")
+    """How long Postgres may take to answer before its connection is given up."""
     lease_seconds: float = Field(default=10.0, ge=2, le=3600, alias="HOLDFAST_LEASE_SECONDS")
     """How long a worker holds a run without a heartbeat; then another may take it."""
     poll_seconds: float = Field(default=1.0, gt=0, le=60, alias="HOLDFAST_POLL_SECONDS")
     """How often the database is looked at when no signal comes; the wait that a lost Valkey costs."""
     migration_timeout_seconds: float = Field(default=60.0, gt=0, alias="HOLDFAST_MIGRATION_TIMEOUT_SECONDS")
     """How long a start waits for another one's migrations."""
+    callback_retry_hours: float = Field(default=72.0, gt=0, le=8760, alias="HOLDFAST_CALLBACK_RETRY_HOURS")
+    """How long a callback is tried before it is a dead letter."""
+    callback_timeout_seconds: float = Field(
+        default=30.0, gt=0, le=600, alias="HOLDFAST_CALLBACK_TIMEOUT_SECONDS"
+    )
+    """How long one attempt to deliver a callback may take."""
+    callback_concurrency: int = Field(default=32, ge=1, le=1000, alias="HOLDFAST_CALLBACK_CONCURRENCY")
+    """How many callbacks a process delivers at once, all receivers together."""
+    callback_keep_delivered_hours: float = Field(
+        default=24.0, gt=0, le=87_600, alias="HOLDFAST_CALLBACK_KEEP_DELIVERED_HOURS"
+    )
+    """How long it can be seen that a callback was delivered; its body goes at once."""
+    callback_keep_dead_days: float = Field(
+        default=30.0, gt=0, le=3650, alias="HOLDFAST_CALLBACK_KEEP_DEAD_DAYS"
+    )
+    """How long a dead letter can be replayed."""
+    webhook_signing_secret: SecretStr = Field(default=SecretStr(""), alias="LG_WEBHOOK_SIGNING_SECRET")
+    """What callbacks are signed with, `whsec_…`; several while it is changed; empty or "off": not at all."""
+
+    @field_validator("webhook_signing_secret")
+    @classmethod
+    def _secret_can_sign(cls, value: SecretStr) -> SecretStr:
+        signing_keys(value.get_secret_value())
+        return value
 
     @property
     def dsn(self) -> str:
@@ -62,8 +93,13 @@ def settings() -> EngineSettings:
     try:
         return EngineSettings()
     except ValidationError as error:
-        faults = "; ".join(f"{fault['loc'][0]}: {fault['msg'].lower()}" for fault in error.errors())
+        faults = "; ".join(f"{fault['loc'][0]}: {_complaint(fault['msg'])}" for fault in error.errors())
         raise EngineError(f"The environment is wrong: {faults}.") from None
+
+
+def _complaint(message: str) -> str:
+    own = message.removeprefix("Value error, ")
+    return own if own != message else message.lower()
 
 
 WORKER_ID = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"

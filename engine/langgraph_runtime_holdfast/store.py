@@ -40,7 +40,7 @@ _MOST_DIMENSIONS: Final = {"vector": 2000, "halfvec": 4000}
 """That pgvector can index."""
 _WHOLE_FILTER: Final = "$filter"
 _SEARCH_ON: Final = """
-SELECT set_config('hnsw.iterative_scan', 'relaxed_order', false)
+SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true)
 WHERE '[1]'::vector IS NOT NULL AND current_setting('hnsw.iterative_scan', true) IS NOT NULL
 """
 """Without it (pgvector 0.8 brought it) an index scan ends after 40 vectors, whatever limit and filter say.
@@ -79,9 +79,13 @@ class LoopStore(AsyncPostgresStore):
     async def _batch_search_ops(
         self, search_ops: Any, results: list[Result], cur: AsyncCursor[DictRow]
     ) -> None:
-        if self.index_config:
+        if not self.index_config:
+            await super()._batch_search_ops(search_ops, results, cur)
+            return
+        # A setting of the session would be lost, or somebody else's, behind a pooler.
+        async with cur.connection.transaction():
             await cur.execute(_SEARCH_ON)
-        await super()._batch_search_ops(search_ops, results, cur)
+            await super()._batch_search_ops(search_ops, results, cur)
 
     def _prepare_batch_PUT_queries(self, put_ops: Any) -> Any:  # noqa: N802 - the library's name
         queries, embedding_request = super()._prepare_batch_PUT_queries(put_ops)

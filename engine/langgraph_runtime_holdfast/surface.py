@@ -31,6 +31,7 @@ _HANDED_ON: Final = {"self._runs": "ops.Runs", "self._threads": "ops.Threads"}
 # What the server calls on a checkpointer, whichever runtime made it.
 _SAVER_PROTOCOL: Final = Path("_checkpointer", "protocol.py")
 _ANY_VALUE: Final = object()
+_READ_IN_WORKER: Final = frozenset({"status", "exception"})
 
 
 @dataclass(frozen=True, order=True)
@@ -111,12 +112,25 @@ def check_surface(folder: Path | None = None, package: str = __package__) -> Non
     Raises:
         EngineError: Something does not fit; names each.
     """
-    if mismatches := find_mismatches(read_surface(folder or server_folder()), package):
+    folder = folder or server_folder()
+    if mismatches := [*find_mismatches(read_surface(folder), package), *_missing_in_worker(folder)]:
         version = importlib.metadata.version("langgraph-api")
         raise EngineError(
             f"This engine does not fit langgraph-api {version}; install the version of requirements.lock "
             "(`make setup`). What differs: " + "; ".join(mismatches)
         )
+
+
+def _missing_in_worker(folder: Path) -> Iterator[str]:
+    """What `outbox.message.stateless_end` reads in the worker and would not find."""
+    path = folder / "worker.py"
+    if not path.exists():
+        return
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.AsyncFunctionDef) and node.name == "worker":
+            assigned = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+            for name in sorted(_READ_IN_WORKER - assigned):
+                yield f"worker.worker has no variable `{name}` (worker.py:{node.lineno})"
 
 
 def _uses(tree: ast.Module) -> Iterator[tuple[Use, int]]:

@@ -24,6 +24,7 @@ from sdk_client.callbacks.notification import RejectedError, parse_notification,
 from sdk_client.callbacks.processor import Processor
 from sdk_client.callbacks.refusal import Refusal
 from sdk_client.callbacks.settings import CallbackSettings
+from sdk_client.callbacks.signature import SignatureCheck
 from sdk_client.callbacks.verify import RunReader
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class _Receiver:
         self._database = Database(
             settings.database_uri.get_secret_value(), wait_seconds=settings.database_wait_seconds
         )
+        self._signature = SignatureCheck(settings.signing_secret.get_secret_value())
         self._inbox = Inbox(self._database)
         self._reader = RunReader(settings)
         self._processor = Processor(self._inbox, self._reader, handler, settings)
@@ -103,15 +105,17 @@ class _Receiver:
             max_bytes=self._settings.max_body_bytes,
             timeout_seconds=self._settings.body_timeout_seconds,
         )
-        notification = parse_notification(body)
+        webhook_id = self._signature.check(request.headers, body)
+        notification = parse_notification(body, webhook_id)
         duplicate = await self._inbox.store(notification)
         if not duplicate:
             self._processor.wake()
         logger.info(
-            "received run_id=%s thread_id=%s status=%s%s",
+            "received run_id=%s thread_id=%s status=%s webhook_id=%s%s",
             notification.run_id,
             notification.thread_id,
             notification.status,
+            notification.webhook_id,
             " duplicate" if duplicate else "",
         )
         return JSONResponse({"duplicate": duplicate})

@@ -26,6 +26,10 @@ Connection = AsyncConnection[DictRow]
 T = TypeVar("T")
 
 _SCHEMA: Final = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+# By its newest part.
+_IS_MADE: Final = """
+SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('callbacks.inbox') AND attname = 'webhook_id'
+"""
 _SCHEMA_LOCK: Final = 0x686F6C6463616C6C  # any constant of our own: "holdcall" in ASCII
 ANSWER_SECONDS: Final = 0.8  # a request is answered within a second
 PATIENT_SECONDS: Final = 10.0  # nobody waits for the background work
@@ -163,9 +167,8 @@ class Database:
     async def _make_schema(self) -> None:
         async with await AsyncConnection.connect(self._uri, **self._connect_options) as connection:
             # Looked for first, so that a role without the right to create is enough once it is there.
-            cursor = await connection.execute("SELECT to_regclass('callbacks.inbox') AS inbox")
-            row = await cursor.fetchone()
-            if row is not None and row["inbox"] is not None:
+            cursor = await connection.execute(_IS_MADE)
+            if await cursor.fetchone() is not None:
                 return
             await connection.execute("SET LOCAL lock_timeout = '10s'")
             await connection.execute("SELECT pg_advisory_xact_lock(%s)", [_SCHEMA_LOCK])

@@ -11,19 +11,30 @@ from uuid import UUID
 from sdk_client.callbacks.database import ANSWER_SECONDS, PATIENT_SECONDS, Connection, Database
 from sdk_client.callbacks.notification import Notification
 
-_STORE: Final = """
-INSERT INTO callbacks.inbox AS row
-    (run_id, thread_id, reported_status, run_started_at, run_ended_at, webhook_sent_at)
-VALUES (%(run_id)s, %(thread_id)s, %(status)s, %(run_started_at)s, %(run_ended_at)s, %(webhook_sent_at)s)
-ON CONFLICT (run_id, reported_status) DO UPDATE SET
+# Told again about a run that the server did not know: it is asked again.
+_COUNT_AGAIN: Final = """
     deliveries = row.deliveries + 1,
     last_received_at = now(),
-    -- Told again about a run that the server did not know: it is asked again.
-    thread_id = CASE WHEN row.state = 'unknown' THEN excluded.thread_id ELSE row.thread_id END,
     next_attempt_at = CASE WHEN row.state = 'unknown' THEN now() ELSE row.next_attempt_at END,
     state = CASE WHEN row.state = 'unknown' THEN 'received' ELSE row.state END
-RETURNING deliveries > 1 AS duplicate
 """
+# A row that is known by its webhook or by its event is counted; there is one for both.
+_STORE: Final = f"""
+WITH known AS (
+    UPDATE callbacks.inbox AS row SET {_COUNT_AGAIN} WHERE webhook_id = %(webhook_id)s
+    RETURNING true AS duplicate
+), stored AS (
+    INSERT INTO callbacks.inbox AS row
+        (run_id, thread_id, reported_status, webhook_id, run_started_at, run_ended_at, webhook_sent_at)
+    SELECT %(run_id)s, %(thread_id)s, %(status)s, %(webhook_id)s,
+        %(run_started_at)s, %(run_ended_at)s, %(webhook_sent_at)s
+    WHERE NOT EXISTS (SELECT FROM known)
+    ON CONFLICT (run_id, reported_status) DO UPDATE SET {_COUNT_AGAIN},
+        thread_id = CASE WHEN row.state = 'unknown' THEN excluded.thread_id ELSE row.thread_id END
+    RETURNING deliveries > 1 AS duplicate
+)
+SELECT duplicate FROM known UNION ALL SELECT duplicate FROM stored
+"""  # noqa: S608 - constants
 
 # MATERIALIZED, so that the planner cannot run the locking query more than once and pass the limit.
 _CLAIM: Final = """
@@ -73,9 +84,9 @@ DELETE FROM callbacks.inbox WHERE id IN (
 )
 """
 
-_COLUMNS: Final = """run_id, thread_id, reported_status, status, awaits_approval, state, deliveries,
-    run_started_at, run_ended_at, webhook_sent_at, received_at, last_received_at, verified_at, handled_at,
-    verify_attempts, handler_attempts, last_error"""
+_COLUMNS: Final = """run_id, thread_id, reported_status, webhook_id, status, awaits_approval, state,
+    deliveries, run_started_at, run_ended_at, webhook_sent_at, received_at, last_received_at, verified_at,
+    handled_at, verify_attempts, handler_attempts, last_error"""
 _OF_RUN: Final = f"SELECT {_COLUMNS} FROM callbacks.inbox WHERE run_id = %(run_id)s ORDER BY id"  # noqa: S608
 _NEWEST: Final = f"SELECT {_COLUMNS} FROM callbacks.inbox ORDER BY id DESC LIMIT %(limit)s"  # noqa: S608
 

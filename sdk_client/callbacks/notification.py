@@ -32,6 +32,8 @@ class Notification:
     run_id: UUID
     thread_id: UUID
     status: str
+    webhook_id: str | None = None
+    """The same at every delivery of one webhook; None from a sender that gives none."""
     run_started_at: datetime | None = None
     run_ended_at: datetime | None = None
     webhook_sent_at: datetime | None = None
@@ -66,8 +68,12 @@ async def read_body(request: Request, *, max_bytes: int, timeout_seconds: float)
     return bytes(body)
 
 
-def parse_notification(body: bytes) -> Notification:
+def parse_notification(body: bytes, webhook_id: str | None = None) -> Notification:
     """Take the facts out of a webhook's body.
+
+    Args:
+        body: as it was sent.
+        webhook_id: from its headers.
 
     Raises:
         RejectedError: 400 when it is no JSON object, 422 when a field is missing or wrong.
@@ -84,6 +90,7 @@ def parse_notification(body: bytes) -> Notification:
         run_id=run_id,
         thread_id=_uuid(payload, "thread_id"),
         status=_status(payload),
+        webhook_id=webhook_id,
         run_started_at=_time(payload, "run_started_at", run_id),
         run_ended_at=_time(payload, "run_ended_at", run_id),
         webhook_sent_at=_time(payload, "webhook_sent_at", run_id),
@@ -109,7 +116,7 @@ def _uuid(payload: dict[str, Any], name: str) -> UUID:
 
 
 def _status(payload: dict[str, Any]) -> str:
-    # Not held against a list: a status that a later server adds must not be refused, since the sender does
+    # Not held against a list: a status that a later server adds must not be refused, since some senders do
     # not repeat what was refused. The true status is read from the server anyway.
     value = payload.get("status")
     if not isinstance(value, str) or re.fullmatch(r"[a-z][a-z_]{0,31}", value) is None:

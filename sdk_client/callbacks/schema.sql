@@ -28,6 +28,9 @@ CREATE TABLE IF NOT EXISTS callbacks.inbox (
     last_error       text,
     CONSTRAINT inbox_run_and_status UNIQUE (run_id, reported_status)
 );
+-- What identifies a webhook however often it is delivered; the first version of this table had no such column.
+ALTER TABLE callbacks.inbox ADD COLUMN IF NOT EXISTS webhook_id text;
 
 CREATE INDEX IF NOT EXISTS inbox_due ON callbacks.inbox (next_attempt_at) WHERE state IN ('received', 'verified');
+CREATE INDEX IF NOT EXISTS inbox_webhook ON callbacks.inbox (webhook_id);
 CREATE INDEX IF NOT EXISTS inbox_age ON callbacks.inbox (received_at);

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sdk_client.callbacks.signature import signing_keys
 from sdk_client.errors import ConfigurationError
 
 _TOKEN_MIN_CHARACTERS = 16
@@ -24,6 +25,10 @@ class CallbackSettings(BaseSettings):
 
     webhook_token: SecretStr = Field(validation_alias="LG_WEBHOOK_TOKEN")
     """The bearer token that the LangGraph server sends with every webhook."""
+
+    signing_secret: SecretStr = Field(default=SecretStr(""), validation_alias="LG_WEBHOOK_SIGNING_SECRET")
+    """What the server signs webhooks with, `whsec_…`; several while it is changed. Empty or "off": signatures
+    are not asked for, because the sender makes none."""
 
     database_uri: SecretStr = Field(validation_alias=AliasChoices("CALLBACKS_DATABASE_URI", "DATABASE_URI"))
     """Postgres in which the inbox lives (schema `callbacks`)."""
@@ -72,6 +77,12 @@ class CallbackSettings(BaseSettings):
                 f"must be at least {_TOKEN_MIN_CHARACTERS} printable ASCII characters without spaces "
                 "(for example from `openssl rand -hex 32`)"
             )
+        return value
+
+    @field_validator("signing_secret")
+    @classmethod
+    def _secret_can_verify(cls, value: SecretStr) -> SecretStr:
+        signing_keys(value.get_secret_value())
         return value
 
     @field_validator("database_uri")

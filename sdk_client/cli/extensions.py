@@ -1,4 +1,4 @@
-"""Commands that other packages bring: the engine's `serve` and `migrate`, through entry points.
+"""Commands that other packages bring, single ones and groups: the engine's, through entry points.
 
 The client knows the engine by name only, so that it can be installed without it.
 """
@@ -17,6 +17,8 @@ GROUP: Final = "holdfast.commands"
 OF_THE_ENGINE: Final = {
     "serve": "Serve the graphs of langgraph.json, keeping everything in Postgres.",
     "migrate": "Bring the database to the engine's schema, and do nothing else.",
+    "doctor": "Look at everything a server needs, and say what is wrong and what to do.",
+    "callbacks": "Look at callbacks that are to be delivered, and send again those that were given up.",
 }
 
 
@@ -31,10 +33,14 @@ def _add(app: typer.Typer, name: str, entry: EntryPoint | None) -> None:
     cause = "the engine is not installed"
     if entry is not None:
         try:
-            app.command(name)(entry.load())
+            brought = entry.load()
         except ImportError as error:
             cause = f"the engine cannot be imported ({error})"
         else:
+            if isinstance(brought, typer.Typer):
+                app.add_typer(brought, name=name)
+            else:
+                app.command(name)(brought)
             return
 
     def explain() -> None:

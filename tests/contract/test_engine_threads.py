@@ -97,20 +97,20 @@ async def test_expired_threads_are_swept_once_by_any_number_of_replicas(handle: 
     assert await Threads.sweep_ttl(handle) == (0, 0)
 
 
-async def test_a_worker_that_lost_its_lease_writes_nothing(
-    handle: Handle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_worker_that_lost_its_lease_writes_nothing(handle: Handle) -> None:
     """Neither the run's status nor the thread's state; who holds the lease writes both."""
-    from langgraph_runtime_holdfast.ops import Threads, thread_status
-    from langgraph_runtime_holdfast.ops.lease import LeaseLostError
+    from langgraph_api.asyncio import ValueEvent
+
+    from langgraph_runtime_holdfast.ops import Threads
+    from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError
 
     thread_id = await new_thread(handle, status="busy")
     run_id = await new_run(handle, thread_id, "running", token=7)
     checkpoint = {"values": {"a": 1}, "next": [], "tasks": []}
 
     async def end(token: int, status: str) -> None:
-        monkeypatch.setattr(thread_status, "current_token", lambda: token)
-        await Threads.set_joint_status(handle, thread_id, run_id, status, "graph", checkpoint)
+        with Lease(run_id, thread_id, token, attempt=1).entered(ValueEvent()):
+            await Threads.set_joint_status(handle, thread_id, run_id, status, "graph", checkpoint)
 
     async def state() -> tuple[Any, ...]:
         row = await handle.fetch_one(

@@ -26,7 +26,7 @@ from starlette.applications import Starlette
 
 from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
 from sdk_client.callbacks import CallbackSettings, RunEvent, RunHandler, create_app
-from sdk_client.callbacks.database import Database
+from sdk_client.callbacks.database import _SCHEMA, Database
 from sdk_client.callbacks.inbox import Inbox
 
 TOKEN = "a-token-for-the-tests"
@@ -201,6 +201,26 @@ async def test_fifty_deliveries_to_two_receivers_are_one_row_and_one_event(
         assert row["deliveries"] == 50
         assert "private" not in (await one.get(RUNS)).text
     assert [(event.run_id, event.thread_id) for event in events] == [(sent["run_id"], sent["thread_id"])]
+
+
+async def test_a_webhook_is_known_again_by_its_id_also_in_a_table_that_had_none(
+    settings: CallbackSettings, server: StandInServer
+) -> None:
+    old = _SCHEMA.replace("ALTER TABLE callbacks.inbox ADD COLUMN IF NOT EXISTS webhook_id text;", "")
+    old = re.sub(r"CREATE INDEX IF NOT EXISTS inbox_webhook[^;]*;", "", old)
+    assert "webhook_id" not in old
+    with psycopg.connect(settings.database_uri.get_secret_value()) as connection:
+        connection.execute(old)
+    sent, other = webhook(server), webhook(server)
+    async with receiver(settings, ignore) as http:
+        for body, identity, duplicate in ((sent, "one", False), (sent, "one", True), (other, "one", True)):
+            answer = await http.post(RUNS, json=body, headers={"webhook-id": identity})
+            assert answer.json() == {"duplicate": duplicate}
+        # Another webhook about the same event is no second event either.
+        assert (await http.post(RUNS, json=sent, headers={"webhook-id": "two"})).json() == {"duplicate": True}
+        row = await row_once(http, sent["run_id"], lambda row: row["state"] == "handled")
+        assert (row["webhook_id"], row["deliveries"]) == ("one", 4)
+        assert (await http.get(f"{RUNS}/{other['run_id']}")).status_code == 404
 
 
 @pytest.mark.parametrize(

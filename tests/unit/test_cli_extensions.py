@@ -18,7 +18,7 @@ def test_the_engine_brings_its_commands(capsys: pytest.CaptureFixture[str]) -> N
     assert "without DATABASE_URI both are started here" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("command", ["serve", "migrate"])
+@pytest.mark.parametrize("command", ["serve", "migrate", "doctor"])
 def test_without_the_engine_the_command_says_how_to_get_it(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,12 @@ def test_the_surface_is_read_in_full() -> None:
     } <= names
 
 
+def test_a_worker_whose_end_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text("async def worker(run):\n    status = outcome = None\n")
+    with pytest.raises(EngineError, match=r"worker\.worker has no variable `exception` \(worker\.py:1\)"):
+        check_surface(tmp_path)
+
+
 def test_a_missing_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(Threads, "prune")
     with pytest.raises(EngineError, match=r"ops\.Threads\.prune\(.*\) \(api/threads\.py:\d+\).*no attribute"):

@@ -8,6 +8,7 @@ import pytest
 
 from langgraph_runtime_holdfast.local.errors import LocalStackError
 from langgraph_runtime_holdfast.local.settings import LocalSettings
+from langgraph_runtime_holdfast.outbox.signing import signing_keys
 
 
 @pytest.fixture
@@ -60,13 +61,20 @@ def test_secrets_are_made_once_and_private(manifest: Path) -> None:
     settings = LocalSettings.load(manifest, environment={})
     settings.home.mkdir()
     made = settings.read_or_make_secrets()
-    assert len(set(made.values())) == 2
+    assert len(set(made.values())) == 3
+    assert len(signing_keys(made["LG_WEBHOOK_SIGNING_SECRET"])[0]) == 32
     assert min(map(len, made.values())) >= 32
     assert stat.S_IMODE((settings.home / "secrets.env").stat().st_mode) == 0o600
     assert settings.read_or_make_secrets() == made
 
     mine = {"LG_WEBHOOK_TOKEN": "a-token-of-my-own"}
     assert LocalSettings.load(manifest, environment=mine).read_or_make_secrets() == made | mine
+
+
+def test_a_wrong_signing_secret_is_refused_and_not_shown(manifest: Path) -> None:
+    with pytest.raises(LocalStackError, match=r"_SIGNING_SECRET in \.env .* must be whsec_") as caught:
+        LocalSettings.load(manifest, environment={"LG_WEBHOOK_SIGNING_SECRET": "whsec_c2hvcnQ="})
+    assert "c2hvcnQ" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", ["", "changethis"])

@@ -191,6 +191,16 @@ def embedded_postgres(folder: Path, port: int = 0) -> Iterator[str]:
         postgres.stop()
 
 
+def running_uri(folder: Path) -> str | None:
+    """The URI of the database that runs in a folder; None if none does."""
+    try:
+        lines = (folder / "data" / "postmaster.pid").read_text().splitlines()
+        port, password = int(lines[3]), (folder / "password").read_text().strip()
+    except (OSError, ValueError, IndexError):
+        return None
+    return f"postgresql://{USER}:{password}@{HOST}:{port}/{DATABASE}"
+
+
 def _find_bin_folder() -> Path:
     # Not imported: its import makes lock files, and its get_server() leaves a daemon behind.
     spec = importlib.util.find_spec(WHEEL)

@@ -25,6 +25,8 @@ class Engine:
     """Defaults; what the user sets wins."""
     needs_services: bool = False
     """Whether it wants Postgres and Valkey up before it, in DATABASE_URI and REDIS_URI."""
+    signs_callbacks: bool = False
+    """Whether its server signs; if not, the receiver must not ask for signatures."""
     grace_seconds: float = 5.0
     """How long it may take to end before it is killed."""
 
@@ -87,6 +89,7 @@ ENGINES = {
             # Runs that are not done by then are handed back, and go on at the next start.
             environment=QUIET | {"BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": "5"},
             needs_services=True,
+            signs_callbacks=True,
             grace_seconds=20.0,
         ),
     )

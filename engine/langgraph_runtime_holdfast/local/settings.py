@@ -13,8 +13,12 @@ from langgraph_runtime_holdfast.local.errors import LocalStackError
 from langgraph_runtime_holdfast.local.files import write_private
 from langgraph_runtime_holdfast.local.manifest import read_manifest
 from langgraph_runtime_holdfast.local.servers import DEFAULT_ENGINE, Engine, find_engine
+from langgraph_runtime_holdfast.outbox.signing import make_secret, signing_keys
 
-SECRETS = ("LG_WEBHOOK_TOKEN", "HOLDFAST_API_KEY")
+TOKENS = ("LG_WEBHOOK_TOKEN", "HOLDFAST_API_KEY")
+# What the server signs callbacks with and the receiver verifies, in the form that Standard Webhooks gives it.
+SIGNING_SECRET = "LG_WEBHOOK_SIGNING_SECRET"  # noqa: S105 - a name
+SECRETS = (*TOKENS, SIGNING_SECRET)
 # What the server's auth and the receiver insist on; said here, before they refuse every call.
 SHORTEST_SECRET = 16
 # Read by this stack alone, so that here the shell wins over .env as people expect. All else goes the other
@@ -57,12 +61,16 @@ class LocalSettings:
         shell = dict(os.environ if environment is None else environment)
         merged = {**shell, **_read_dotenv(config, manifest)}
         merged.update({name: shell[name] for name in SHELL_WINS if name in shell})
-        for name in SECRETS:
+        for name in TOKENS:
             if name in merged and len(merged[name].strip()) < SHORTEST_SECRET:
                 raise LocalStackError(
                     f"{name} in .env or the environment has fewer than {SHORTEST_SECRET} characters. "
                     "Give it a longer value, or remove it and one is generated."
                 )
+        try:
+            signing_keys(merged.get(SIGNING_SECRET, ""))
+        except ValueError as error:
+            raise LocalStackError(f"{SIGNING_SECRET} in .env or the environment {error}.") from None
         return cls(
             config=config,
             home=(config.parent / Path(merged.get("HOLDFAST_HOME") or ".holdfast").expanduser()).resolve(),
@@ -85,11 +93,15 @@ def secret_values(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The secrets by name: those given, else those of the data folder's secrets.env, made once."""
     path = home / "secrets.env"
     kept = {name: value for name, value in dotenv_values(path).items() if value} if path.exists() else {}
-    missing = [name for name in SECRETS if name not in environment and name not in kept]
+    missing = [name for name in SECRETS if not environment.get(name) and name not in kept]
     if missing:
-        kept |= {name: secrets.token_urlsafe(32) for name in missing}
+        kept |= {name: _make_secret(name) for name in missing}
         write_private(path, "\n".join(f"{name}={value}" for name, value in kept.items()))
     return {name: environment.get(name) or kept[name] for name in SECRETS}
+
+
+def _make_secret(name: str) -> str:
+    return make_secret() if name == SIGNING_SECRET else secrets.token_urlsafe(32)
 
 
 def _read_dotenv(config: Path, manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -13,8 +13,9 @@ from langgraph_runtime_holdfast.local.folders import FolderLock, make_server_fol
 from langgraph_runtime_holdfast.local.ports import HOST, choose_ports
 from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
 from langgraph_runtime_holdfast.local.processes import Part, RunningPart, answers_ok
-from langgraph_runtime_holdfast.local.settings import LocalSettings
+from langgraph_runtime_holdfast.local.settings import SIGNING_SECRET, LocalSettings
 from langgraph_runtime_holdfast.local.valkey import EmbeddedValkey
+from langgraph_runtime_holdfast.outbox.signing import OFF
 
 # Run as a command: the engine imports none of the packages it serves.
 RECEIVER = (sys.executable, "-m", "sdk_client.callbacks")
@@ -135,6 +136,7 @@ class LocalStack:
             **self.settings.engine.environment,
             **self.settings.environment,
             **self.settings.read_or_make_secrets(),
+            **({} if self.settings.engine.signs_callbacks else {SIGNING_SECRET: OFF}),
             "HOLDFAST_ENGINE": self.settings.engine.name,
             "HOLDFAST_URL": f"http://{HOST}:{ports['HOLDFAST_PORT']}",
             "CALLBACKS_URL": f"http://{HOST}:{ports['CALLBACKS_PORT']}",

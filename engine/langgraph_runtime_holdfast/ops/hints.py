@@ -24,7 +24,6 @@ _REST_SECONDS: Final = 2.0
 # Of the whole process: every loop talks to the same Valkey.
 _away_until = 0.0
 _is_away = False
-_sending: set[asyncio.Task[object]] = set()
 
 
 async def attempt(send: Callable[[], Awaitable[T]]) -> T | None:
@@ -48,18 +47,3 @@ async def attempt(send: Callable[[], Awaitable[T]]) -> T | None:
         _is_away = False
         await logger.ainfo("Valkey is back")
     return answer
-
-
-def send_soon(send: Callable[[], Awaitable[object]]) -> None:
-    """Send something without waiting for it."""
-    task = asyncio.ensure_future(_quietly(send))
-    _sending.add(task)
-    task.add_done_callback(_sending.discard)
-
-
-async def _quietly(send: Callable[[], Awaitable[object]]) -> object:
-    try:
-        return await attempt(send)
-    except Exception as error:
-        await logger.aexception("A signal could not be sent", exc_info=error)
-        return None

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,6 +24,8 @@ import psycopg
 import structlog
 from psycopg.rows import dict_row
 
+from langgraph_runtime_holdfast.checkpoint_writer import CheckpointWriter
+from langgraph_runtime_holdfast.connection import ThreadConnection
 from langgraph_runtime_holdfast.retry import RetryableException
 from langgraph_runtime_holdfast.settings import settings
 
@@ -59,18 +62,62 @@ class Lease:
     """What ended the first attempt that failed."""
     temporary: bool = False
     """The run's thread is deleted with it, so its result is nowhere in the database."""
+    deaths: int = 0
+    """How many workers have died while they worked on it."""
+    on_new_thread: bool = False
+    """The thread had no checkpoint when the run was claimed; nobody else writes one while it is busy."""
+    saves_behind: bool = False
+    """The graph's steps do not wait for their checkpoints."""
+    run: dict[str, Any] = field(default_factory=dict)
+    """The run as its worker has it, with what the worker changes in it."""
+    work: Coroutine[Any, Any, Any] | None = None
+    """The worker."""
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     is_lost: bool = False
     is_handed_back: bool = False
     """The process stops; the run goes on elsewhere, and this attempt does not count."""
     is_settled: bool = False
     """Whoever waits for the run's end was told, or the run is in the queue again."""
+    has_next: bool = True
+    """Another run may wait for this one's end."""
+    listener: str | None = None
+    """The process that waits for the run's events."""
+    events_told: int = 0
     events_sent: int = 0
+    """To the listener, in another process."""
     events_lost: bool = False
     last_state: tuple[str, bytes] | None = None
+    _writer: CheckpointWriter | None = None
     _stop_with: Exception | None = None
     _loop: asyncio.AbstractEventLoop | None = None
     _done: Any = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def writer(self) -> CheckpointWriter:
+        """What saves the run's checkpoints; for the loop that works on it."""
+        if self._writer is None:
+            self._writer = CheckpointWriter(self.run_id, self.token, behind=self.saves_behind)
+        return self._writer
+
+    async def settle_saves(self) -> None:
+        """Wait until all checkpoints are in the database.
+
+        Raises:
+            LeaseLostError: The run is another worker's now, or was deleted.
+            psycopg.Error: One of them was not taken.
+        """
+        if self._writer is not None:
+            await self._writer.settle()
+
+    def note_lost_events(self) -> None:
+        """Valkey did not take what it was told; who listens there must look into the database."""
+        self.events_lost = True
+
+    @property
+    def webhook(self) -> str | None:
+        """Where the run's end is reported."""
+        url: str | None = self.run["kwargs"].get("webhook") if self.run else None
+        return url
 
     def stop(self, reason: Exception) -> None:
         """End the work with this exception, from any thread; only the first one counts."""
@@ -221,11 +268,13 @@ class Heartbeat(threading.Thread):
             "run_ids": [lease.run_id for lease in leases],
             "tokens": [lease.token for lease in leases],
         }
-        self._connected().execute(_EXTEND, parameters)
+        with self._bounded() as connection:
+            connection.execute(_EXTEND, parameters)
 
     def _look(self) -> None:
         leases = self.all_held()
-        cursor = self._connected().execute(_LOOK, {"run_ids": [lease.run_id for lease in leases]})
+        with self._bounded() as connection:
+            cursor = connection.execute(_LOOK, {"run_ids": [lease.run_id for lease in leases]})
         rows = {row["run_id"]: row for row in cursor.fetchall()}
         for lease in leases:
             row = rows.get(lease.run_id)
@@ -236,13 +285,26 @@ class Heartbeat(threading.Thread):
 
     def _connected(self) -> psycopg.Connection[dict[str, Any]]:
         if self._connection is None:
-            self._connection = psycopg.connect(
-                settings().dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None
+            self._connection = ThreadConnection.connect(
+                settings().dsn,
+                autocommit=True,
+                row_factory=dict_row,
+                prepare_threshold=None,
+                connect_timeout=max(2, int(settings().lease_seconds / 3)),
             )
-            # A beat that hangs is worse than one that fails and is tried again.
-            timeout_ms = int(settings().lease_seconds * 1000 / 3)
-            self._connection.execute(f"SET statement_timeout = {timeout_ms}")
         return self._connection
+
+    @contextmanager
+    def _bounded(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+        """A transaction in one round trip: a beat that hangs is worse than one that fails and is tried again.
+
+        The bound is the transaction's: one of the session would be everybody's behind a pooler.
+        """
+        timeout_ms = int(settings().lease_seconds * 1000 / 3)
+        connection = self._connected()
+        with connection.pipeline(), connection.transaction():
+            connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(timeout_ms)])
+            yield connection
 
     def _disconnect(self) -> None:
         if self._connection is not None:

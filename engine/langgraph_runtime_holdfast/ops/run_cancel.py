@@ -13,7 +13,6 @@ from uuid import UUID
 from langgraph_runtime_holdfast import checkpoint_rows
 from langgraph_runtime_holdfast.database import Handle, Row, Transaction
 from langgraph_runtime_holdfast.ops.filters import restrict
-from langgraph_runtime_holdfast.ops.hints import send_soon
 from langgraph_runtime_holdfast.ops.run_feed import append_end
 from langgraph_runtime_holdfast.ops.signals import signal_cancel, wake_all
 from langgraph_runtime_holdfast.ops.statement import Conditions
@@ -137,13 +136,8 @@ async def delete_run(conn: Handle, run_id: UUID, thread_id: UUID) -> bool:
 
 
 def _tell_ends(run_ids: Sequence[UUID], *, lost: bool) -> None:
-    if not run_ids:
-        return
-
-    async def send() -> None:
-        for run_id in run_ids:
-            await append_end(run_id, lost=lost)
-
-    send_soon(send)
-    # What waited behind them is due now.
-    wake_all()
+    for run_id in run_ids:
+        append_end(run_id, lost=lost)
+    if run_ids:
+        # What waited behind them is due now.
+        wake_all()

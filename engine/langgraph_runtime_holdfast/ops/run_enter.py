@@ -12,14 +12,17 @@ import structlog
 
 from langgraph_runtime_holdfast.database import Handle, connect, open_pool
 from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError, held
-from langgraph_runtime_holdfast.ops.run_feed import append_end, count_events
+from langgraph_runtime_holdfast.ops.outgoing import outgoing
+from langgraph_runtime_holdfast.ops.run_feed import append_end, close_feed
 from langgraph_runtime_holdfast.ops.run_queue import note_error, put_back
 from langgraph_runtime_holdfast.ops.run_result import keep_result
 from langgraph_runtime_holdfast.ops.signals import wake_here
 from langgraph_runtime_holdfast.retry import TRANSIENT
+from langgraph_runtime_holdfast.settings import WORKER_ID
 
 logger = structlog.stdlib.get_logger(__name__)
 
+_LAST_SAVES_SECONDS: Final = 5.0
 _STATUS: Final = "SELECT status FROM run WHERE run_id = %(run_id)s"
 
 
@@ -49,8 +52,9 @@ async def enter(
             raise
         lease.is_settled = True
         await _tell_end(lease)
-    # The thread's next run is due now.
-    wake_here()
+    if lease.has_next and not lease.temporary:
+        # It is due now.
+        wake_here()
 
 
 async def settle(lease: Lease, error: BaseException) -> None:
@@ -58,6 +62,16 @@ async def settle(lease: Lease, error: BaseException) -> None:
     if lease.is_settled:
         return
     lease.is_settled = True
+    try:
+        # What the graph has done is kept, if it can be: the lease ends here.
+        async with asyncio.timeout(_LAST_SAVES_SECONDS):
+            await lease.settle_saves()
+    except Exception as fault:
+        await logger.awarning(
+            "The last checkpoints of an attempt were not saved; the next one does their steps again",
+            run_id=str(lease.run_id),
+            error=f"{type(fault).__name__}: {fault}",
+        )
     try:
         async with connect() as handle:
             await _settle(handle, lease, error)
@@ -72,25 +86,26 @@ async def settle(lease: Lease, error: BaseException) -> None:
 async def _settle(handle: Handle, lease: Lease, error: BaseException) -> None:
     if await put_back(handle, lease, error):
         return
-    row = await handle.fetch_one(_STATUS, {"run_id": lease.run_id})
+    row = await handle.fetch_one(_STATUS, {"run_id": lease.run_id}, often=True)
     if row is None or row["status"] not in ("pending", "running"):
         # Deleted, or ended by a write whose answer was lost: listeners look into the database.
-        await append_end(lease.run_id, lost=True)
+        append_end(lease.run_id, lost=True)
         wake_here()
     elif not (lease.is_handed_back or isinstance(error, LeaseLostError)):
         await note_error(handle, lease.run_id, error)
 
 
 async def _tell_end(lease: Lease) -> None:
-    lost = lease.events_lost or await count_events(lease.run_id) < min(lease.events_sent, 1_000)
-    if lost:
-        await _keep_result(lease)
-    await append_end(lease.run_id, lost=lost)
+    # Of other runs the thread has the result; and whoever waits in this process was handed every event.
+    if lease.temporary and lease.listener != WORKER_ID:
+        await outgoing().settle()
+        if lease.listener is not None or lease.events_lost:
+            await _keep_result(lease)
+    close_feed(lease)
 
 
 async def _keep_result(lease: Lease) -> None:
-    # Of other runs the thread has the result.
-    if not lease.temporary or lease.last_state is None:
+    if lease.last_state is None:
         return
     try:
         async with connect() as handle:

@@ -1,28 +1,39 @@
-"""The feed of a run's events in Valkey: what the worker writes, and readers of any process follow.
+"""A run's events: what its worker tells, and where it goes.
 
-The last entry has the event `control`: its data is `done`. An entry `control` with the data `lost` before it
-says that the events before it do not tell all: some were lost, or the run was deleted.
+Listeners of the same process get them at once (`run_hub`). Besides, they go into the run's feed in Valkey,
+from which readers of any process follow, and into the inbox of the process that waits for the run, if that is
+another one. Nobody waits for Valkey.
+
+A feed ends with the event `control`, whose data is `done`. An entry `control` with the data `lost` before
+it says that the events before it do not tell all: some were lost, or the run was deleted.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 from uuid import UUID
 
-from langgraph_runtime_holdfast.feed import MAX_ENTRIES, Entry, add_to, append
-from langgraph_runtime_holdfast.ops.hints import attempt
-from langgraph_runtime_holdfast.ops.lease import current_lease
+from langgraph_runtime_holdfast.feed import MAX_ENTRIES, Entry, add_all_to
+from langgraph_runtime_holdfast.ops.lease import Lease, current_lease
+from langgraph_runtime_holdfast.ops.outgoing import outgoing
+from langgraph_runtime_holdfast.ops.run_hub import (
+    CONTROL,
+    DONE,
+    KEEP_INBOX_SECONDS,
+    LOST,
+    hand_over,
+    inbox,
+    numbered,
+)
 from langgraph_runtime_holdfast.ops.signals import keep_seconds
-from langgraph_runtime_holdfast.valkey import key, valkey
-
-CONTROL: Final = b"control"
-DONE: Final = b"done"
-LOST: Final = b"lost"
+from langgraph_runtime_holdfast.settings import WORKER_ID
+from langgraph_runtime_holdfast.valkey import key
 
 _WHILE_RUNNING_SECONDS: Final = 24 * 3600
 # Who listens without resuming only needs what comes while they listen.
 _MOST_LIVE: Final = 5_000
-_NO_FEED: Final = -1
+_MOST_CHECKED: Final = 1_000
 
 
 def run_feed(run_id: UUID | str) -> str:
@@ -36,10 +47,11 @@ def is_done(entry: Entry) -> bool:
 
 
 async def append_event(run_id: UUID, event: str, message: bytes, *, resumable: bool) -> None:
-    """Add an event; one that Valkey does not take is counted as lost."""
+    """Tell an event; one that Valkey does not take is noted as lost."""
     lease = current_lease()
     if lease is None or lease.run_id != run_id:
-        await attempt(lambda: append(run_feed(run_id), event.encode(), message, keep_seconds=keep_seconds()))
+        hand_over(run_id, event.encode(), message)
+        outgoing().append(run_feed(run_id), event.encode(), message, keep_seconds=keep_seconds())
         return
     if lease.is_lost:
         return
@@ -47,41 +59,59 @@ async def append_event(run_id: UUID, event: str, message: bytes, *, resumable: b
         message = lease.explained_event(message)
     if lease.temporary and (event in ("values", "error") or b"__interrupt__" in message):
         lease.last_state = (event, message)
-    sent = await attempt(
-        lambda: add_to(
-            valkey(),
-            run_feed(run_id),
-            event.encode(),
-            message,
-            keep_seconds=_WHILE_RUNNING_SECONDS,
-            most=MAX_ENTRIES if resumable else _MOST_LIVE,
-        )
+    hand_over(run_id, event.encode(), message)
+    lease.events_told += 1
+    outgoing().append(
+        run_feed(run_id),
+        event.encode(),
+        message,
+        keep_seconds=_WHILE_RUNNING_SECONDS,
+        most=MAX_ENTRIES if resumable else _MOST_LIVE,
+        if_lost=lease.note_lost_events,
     )
-    if sent is None:
-        lease.events_lost = True
-    else:
-        lease.events_sent += 1
+    _tell_listener(lease, event.encode(), message)
+    await outgoing().wait_if_full()
 
 
-async def append_end(run_id: UUID, *, lost: bool = False) -> None:
-    """Add the last entry, and let the feed go when resuming readers have had their time.
+def append_end(run_id: UUID, *, lost: bool = False) -> None:
+    """Tell that a run, which no worker of this process works on, has ended; the database has its end.
 
     Args:
-        run_id: The run, whose end is in the database.
+        run_id: The run.
         lost: Events are missing; listeners must look into the database.
     """
     feed = run_feed(run_id)
-
-    async def send() -> None:
-        async with valkey().pipeline(transaction=False) as pipe:
-            for data in (LOST, DONE) if lost else (DONE,):
-                add_to(pipe, feed, CONTROL, data, keep_seconds=keep_seconds())
-            await pipe.execute()
-
-    await attempt(send)
+    for data in (LOST, DONE) if lost else (DONE,):
+        hand_over(run_id, CONTROL, data)
+        outgoing().append(feed, CONTROL, data, keep_seconds=keep_seconds())
 
 
-async def count_events(run_id: UUID) -> int:
-    """How many entries the feed has; -1 if Valkey does not say."""
-    counted = await attempt(lambda: valkey().xlen(run_feed(run_id)))
-    return _NO_FEED if counted is None else int(counted)
+def close_feed(lease: Lease) -> None:
+    """Tell the end of the run that this process works on, which is in the database."""
+    hand_over(lease.run_id, CONTROL, DONE)
+    for data in (LOST, DONE) if lease.events_lost else (DONE,):
+        _tell_listener(lease, CONTROL, data)
+    feed = run_feed(lease.run_id)
+    least = sys.maxsize if lease.events_lost else min(lease.events_told, _MOST_CHECKED)
+    outgoing().send(
+        lambda pipe: add_all_to(
+            pipe,
+            feed,
+            [(CONTROL, DONE)],
+            keep_seconds=keep_seconds(),
+            least=least,
+            if_fewer=(CONTROL, LOST),
+        )
+    )
+
+
+def _tell_listener(lease: Lease, event: bytes, data: bytes) -> None:
+    if lease.listener is None or lease.listener == WORKER_ID:
+        return
+    lease.events_sent += 1
+    outgoing().append(
+        inbox(lease.listener),
+        numbered(lease.run_id, lease.events_sent, event),
+        data,
+        keep_seconds=KEEP_INBOX_SECONDS,
+    )

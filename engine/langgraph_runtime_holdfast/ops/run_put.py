@@ -7,20 +7,24 @@ thread's row is locked while a run is added to it, so that runs of a thread are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
 import structlog
+from psycopg import Rollback
 
-from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row, Transaction
-from langgraph_runtime_holdfast.ops.crons import FIRING, advance
-from langgraph_runtime_holdfast.ops.encryption import decrypted, encrypted
+from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row
+from langgraph_runtime_holdfast.ops import run_hub
+from langgraph_runtime_holdfast.ops.crons import FIRING, Firing, advance
+from langgraph_runtime_holdfast.ops.encryption import encrypted
 from langgraph_runtime_holdfast.ops.filters import allows
+from langgraph_runtime_holdfast.ops.places import Place, find_place
 from langgraph_runtime_holdfast.ops.run_queue import RUN_COLUMNS
 from langgraph_runtime_holdfast.ops.signals import announce_run
 from langgraph_runtime_holdfast.ops.statement import json_text
-from langgraph_runtime_holdfast.ops.thread_ttl import MOVE_EXPIRY, TimeToLive, default_time_to_live
+from langgraph_runtime_holdfast.ops.thread_ttl import TimeToLive, default_time_to_live
 from langgraph_runtime_holdfast.retry import TRANSIENT, create_under_one_id
 
 logger = structlog.stdlib.get_logger(__name__)
@@ -28,37 +32,22 @@ logger = structlog.stdlib.get_logger(__name__)
 Json = dict[str, Any]
 
 _RUN: Final = f"SELECT {RUN_COLUMNS} FROM run WHERE run_id = %(run_id)s"  # noqa: S608 - constants
-_THREAD: Final = """
-SELECT thread_id, status, metadata, config FROM thread WHERE thread_id = %(thread_id)s FOR NO KEY UPDATE
-"""
-_INSERT_THREAD: Final = """
-INSERT INTO thread (thread_id, status, metadata, config, ttl_minutes, ttl_strategy, expires_at)
-VALUES (%(thread_id)s, 'busy', %(metadata)s::jsonb, %(config)s::jsonb, %(minutes)s::float8, %(strategy)s,
-        now() + %(minutes)s::float8 * interval '1 minute')
-ON CONFLICT (thread_id) DO NOTHING
-"""
-_UPDATE_THREAD: Final = f"""
-UPDATE thread SET status = 'busy', metadata = %(metadata)s::jsonb, config = %(config)s::jsonb,
-    updated_at = now(), {MOVE_EXPIRY}
-WHERE thread_id = %(thread_id)s
-"""  # noqa: S608 - constants
-# Without `kwargs`: nobody reads them, and a long queue has much of them.
 _INFLIGHT: Final = f"""
 SELECT {RUN_COLUMNS.replace("run.kwargs, ", "")} FROM run
 WHERE thread_id = %(thread_id)s AND status IN ('pending', 'running')
 ORDER BY created_at, run_id
 """  # noqa: S608 - constants
-# The clock, not the transaction's beginning: runs of a thread are in the order in which they got its lock.
-_INSERT_RUN: Final = f"""
-INSERT INTO run (run_id, thread_id, assistant_id, status, metadata, kwargs, multitask_strategy,
-                 langsmith_session_name, created_at, available_at, updated_at)
-SELECT %(run_id)s, %(thread_id)s, assistant_id, %(status)s, %(metadata)s::jsonb, %(kwargs)s::json,
-       %(multitask_strategy)s, %(langsmith_session_name)s, due, due, clock_timestamp()
-FROM (SELECT clock_timestamp() + make_interval(secs => %(after_seconds)s) AS due) AS moment,
-     (SELECT assistant_id FROM assistant WHERE assistant_id = %(assistant_id)s FOR KEY SHARE) AS assistant
-ON CONFLICT (run_id) DO NOTHING
-RETURNING {RUN_COLUMNS}
-"""  # noqa: S608 - constants
+_ADD: Final = """
+SELECT * FROM add_run(
+    %(run_id)s, %(thread_id)s, %(seen)s, %(assistant_id)s, %(assistant_seen)s, %(status)s,
+    %(metadata)s::jsonb, %(kwargs)s::json,
+    %(multitask_strategy)s, %(langsmith_session_name)s, %(after_seconds)s, %(listener)s,
+    %(reject_if_inflight)s, %(occupies)s, %(new_metadata)s::jsonb, %(new_config)s::jsonb, %(minutes)s,
+    %(ttl_strategy)s
+)
+"""
+_ASSISTANT_GONE: Final = "HF002"
+_ASSISTANT_CHANGED: Final = "HF003"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +57,7 @@ class NewRun:
     run_id: UUID
     thread_id: UUID
     may_create_thread: bool
-    assistant: Row
+    place: Place
     kwargs: Json
     metadata: Json
     user_id: str | None
@@ -78,6 +67,11 @@ class NewRun:
     after_seconds: float
     langsmith_session_name: str | None
     thread_filters: Mapping[str, Any] | None
+
+    @property
+    def assistant(self) -> Row:
+        """Who runs."""
+        return self.place.assistant.row
 
     @property
     def temporary(self) -> bool:
@@ -100,66 +94,88 @@ async def put_run(conn: Handle, new: NewRun) -> list[Row]:
     async def create() -> list[Row]:
         nonlocal tried
         is_repetition, tried = tried, True
-        async with conn.transaction() as tx:
-            if is_repetition and (made := await tx.fetch_one(_RUN, {"run_id": new.run_id})) is not None:
-                return [made, *await _others(tx, new)]
-            return await _create(tx, new)
+        if is_repetition and (made := await conn.fetch_one(_RUN, {"run_id": new.run_id})) is not None:
+            return [made, *await _others(conn, new)]
+        return await _add(conn, new)
 
     try:
         rows = await create_under_one_id(create)
-    except _NothingToDo as nothing:
-        return nothing.rows
+    except _NothingToDo:
+        return []
     except TRANSIENT as error:
         raise DatabaseAwayError(f"The run could not be created: {error}") from error
-    announce_run(new.thread_id, new.run_id, after_seconds=new.after_seconds, temporary=new.temporary)
+    if rows and rows[0]["run_id"] == new.run_id:
+        run_hub.created(new.run_id, new.kwargs)
+        announce_run(new.thread_id, new.run_id, after_seconds=new.after_seconds, temporary=new.temporary)
     return rows
 
 
 class _NothingToDo(Exception):  # noqa: N818 - no error
     """Rolls the transaction back."""
 
-    def __init__(self, rows: list[Row]) -> None:
-        super().__init__()
-        self.rows = rows
 
-
-async def _create(tx: Transaction, new: NewRun) -> list[Row]:
-    thread, is_new = await _thread(tx, new)
-    inflight = [] if is_new else await tx.fetch(_INFLIGHT, {"thread_id": new.thread_id})
-    if new.reject_if_inflight and inflight:
-        raise _NothingToDo(inflight)
-    if not is_new:
-        await _occupy(tx, new, thread)
+async def _add(conn: Handle, new: NewRun) -> list[Row]:
     firing = FIRING.get()
-    if firing is not None and not await advance(tx, firing):
-        raise _NothingToDo([])
-    run = await tx.fetch_one(_INSERT_RUN, await _run_row(new, None if is_new else thread))
-    if run is None:
-        # The assistant was deleted in this moment.
-        raise _NothingToDo([])
-    return [run, *inflight]
+    while True:
+        row = await _row(new)
+        try:
+            if firing is None:
+                added = await conn.fetch(_ADD, row, often=True)
+            else:
+                added = await _fire(conn, firing, row)
+        except psycopg.DatabaseError as error:
+            if error.sqlstate == _ASSISTANT_GONE:
+                raise _NothingToDo from None
+            if error.sqlstate != _ASSISTANT_CHANGED:
+                raise
+            added = [{"is_stale": True}]
+        if not added[0]["is_stale"]:
+            return [{name: value for name, value in each.items() if name != "is_stale"} for each in added]
+        # Another request was quicker with this thread, or what was remembered does not hold any more.
+        place = await find_place(conn, new.assistant["assistant_id"], new.thread_id)
+        if place is None:
+            raise _NothingToDo
+        new = replace(new, place=place)
 
 
-async def _others(tx: Transaction, new: NewRun) -> list[Row]:
-    rows = await tx.fetch(_INFLIGHT, {"thread_id": new.thread_id})
+async def _fire(conn: Handle, firing: Firing, row: Json) -> list[Row]:
+    """Add a cron's run, together with the cron's next date."""
+    added: list[Row] = []
+    # psycopg's own way to leave a transaction without committing it.
+    async with conn.transaction() as tx:
+        if not await advance(tx, firing):
+            raise _NothingToDo
+        added = await tx.fetch(_ADD, row)
+        if added[0]["is_stale"]:
+            raise Rollback
+    return added
+
+
+async def _others(conn: Handle, new: NewRun) -> list[Row]:
+    rows = await conn.fetch(_INFLIGHT, {"thread_id": new.thread_id})
     return [row for row in rows if row["run_id"] != new.run_id]
 
 
-async def _thread(tx: Transaction, new: NewRun) -> tuple[Json, bool]:
-    """Lock the thread's row, or make it; returns it, and whether it is new."""
-    where = {"thread_id": new.thread_id}
-    thread = None if new.temporary else await tx.fetch_one(_THREAD, where)
-    if thread is None and new.may_create_thread:
-        row = await _new_thread(new)
-        if await tx.execute(_INSERT_THREAD, row):
-            return row, True
-    thread = thread or await tx.fetch_one(_THREAD, where)
+async def _row(new: NewRun) -> Json:
+    """What `add_run` takes."""
+    seen = new.place.thread
+    # A copy, because the row is changed for a run that occupies the thread.
+    thread = dict(seen.row) if seen is not None else None
     if thread is None:
-        raise _NothingToDo([])
-    thread = await decrypted(thread, "thread", ["metadata", "config"])
-    if not allows(thread["metadata"], new.thread_filters):
-        raise _NothingToDo([])
-    return thread, False
+        if not new.may_create_thread:
+            raise _NothingToDo
+        thread_row = await _new_thread(new)
+    elif allows(thread["metadata"], new.thread_filters):
+        thread_row = await _occupied(new, thread)
+    else:
+        raise _NothingToDo
+    return {
+        **await _run_row(new, thread),
+        **thread_row,
+        "seen": seen.version if seen is not None else None,
+        "assistant_seen": new.place.assistant.version,
+        "reject_if_inflight": new.reject_if_inflight,
+    }
 
 
 async def _new_thread(new: NewRun) -> Json:
@@ -169,33 +185,28 @@ async def _new_thread(new: NewRun) -> Json:
     stored = await encrypted({"metadata": metadata}, "thread", ["metadata"])
     ttl = TimeToLive(None, None) if new.temporary else default_time_to_live()
     return {
-        "thread_id": new.thread_id,
-        "metadata": json_text(stored["metadata"]),
-        "config": json_text(
+        "occupies": False,
+        "new_metadata": json_text(stored["metadata"]),
+        "new_config": json_text(
             {**assistant_config, **config, "configurable": {**_configurable(assistant_config)}}
         ),
         "minutes": ttl.minutes,
-        "strategy": ttl.strategy,
+        "ttl_strategy": ttl.strategy,
     }
 
 
-async def _occupy(tx: Transaction, new: NewRun, thread: Json) -> None:
+async def _occupied(new: NewRun, thread: Json) -> Json:
     """Have an idle thread say what it works on from now on; changes `thread` as well."""
+    row = {"new_metadata": None, "new_config": None, "minutes": None, "ttl_strategy": None}
     if thread["status"] == "busy":
-        return
+        return {"occupies": False, **row}
     config, assistant_config = _config(new.kwargs), new.assistant["config"]
     configurable = {**_configurable(assistant_config), **_configurable(thread["config"])}
     thread["metadata"] = {**thread["metadata"], **_stamp(new)}
     thread["config"] = {**assistant_config, **thread["config"], **config, "configurable": configurable}
     stored = await encrypted({"metadata": thread["metadata"]}, "thread", ["metadata"])
-    await tx.execute(
-        _UPDATE_THREAD,
-        {
-            "thread_id": new.thread_id,
-            "metadata": json_text(stored["metadata"]),
-            "config": json_text(thread["config"]),
-        },
-    )
+    metadata, thread_config = json_text(stored["metadata"]), json_text(thread["config"])
+    return {**row, "occupies": True, "new_metadata": metadata, "new_config": thread_config}
 
 
 async def _run_row(new: NewRun, thread: Json | None) -> Json:
@@ -240,6 +251,7 @@ async def _run_row(new: NewRun, thread: Json | None) -> Json:
         "multitask_strategy": new.multitask_strategy,
         "langsmith_session_name": new.langsmith_session_name,
         "after_seconds": new.after_seconds,
+        "listener": run_hub.expected_by(new.run_id),
     }
 
 

@@ -14,8 +14,9 @@ from uuid import UUID
 
 import psycopg
 
+from langgraph_runtime_holdfast.availability import RETRY_AFTER_EXHAUSTED_SECONDS, is_exhausted
 from langgraph_runtime_holdfast.database import Executor, Row, connect
-from langgraph_runtime_holdfast.ops.lease import Lease
+from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat
 from langgraph_runtime_holdfast.ops.signals import wake_all, wake_here
 from langgraph_runtime_holdfast.settings import WORKER_ID, settings
 
@@ -44,6 +45,12 @@ WITH due AS (
           AND (other.status = 'running' OR (other.created_at, other.run_id) < (run.created_at, run.run_id))
         LIMIT 1
     ) IS NULL
+    -- A run that may be what kills its workers is worked on with no other such run beside it.
+    AND (deaths < 2 OR run_id = (
+        SELECT run_id FROM run WHERE %(may_suspect)s AND status = 'pending' AND deaths >= 2
+          AND created_at <= now() AND available_at <= now()
+        ORDER BY available_at, run_id LIMIT 1
+    ))
     ORDER BY created_at, run_id
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -51,7 +58,9 @@ WITH due AS (
 UPDATE run SET status = 'running', attempt = attempt + 1, lease_token = nextval('lease_token'),
     leased_by = %(worker)s, leased_until = now() + make_interval(secs => %(seconds)s)
 FROM due WHERE run.run_id = due.run_id
-RETURNING {RUN_COLUMNS}, run.lease_token, run.attempt, run.first_error, run.cancel_action, run.cancel_reason
+RETURNING {RUN_COLUMNS}, run.lease_token, run.attempt, run.first_error, run.cancel_action, run.cancel_reason,
+    run.listener, run.deaths,
+    NOT EXISTS (SELECT FROM checkpoints WHERE checkpoints.thread_id = run.thread_id::text) AS on_new_thread
 """  # noqa: S608 - constants
 _PUT_BACK: Final = """
 UPDATE run SET status = 'pending', attempt = attempt - %(uncounted)s, lease_token = NULL, leased_by = NULL,
@@ -59,13 +68,18 @@ UPDATE run SET status = 'pending', attempt = attempt - %(uncounted)s, lease_toke
     available_at = now() + CASE WHEN cancel_action IS NULL THEN %(delay)s ELSE 0 END * interval '1 second'
 WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
 """
+_PUT_BACK_UNHELD: Final = """
+UPDATE run SET status = 'pending', attempt = attempt - 1, lease_token = NULL, leased_by = NULL,
+    leased_until = NULL, updated_at = now()
+WHERE status = 'running' AND leased_by = %(worker)s AND run_id <> ALL(%(held)s::uuid[])
+"""
 _NOTE_ERROR: Final = """
 UPDATE run SET first_error = %(error)s
 WHERE run_id = %(run_id)s AND first_error IS NULL AND status IN ('pending', 'running')
 """
 _SWEEP: Final = """
 UPDATE run SET status = 'pending', lease_token = NULL, leased_until = NULL, available_at = now(),
-    updated_at = now(), leased_by = NULL,
+    updated_at = now(), leased_by = NULL, deaths = deaths + 1,
     first_error = coalesce(first_error, format('The worker %%s died, or lost the database', leased_by))
 WHERE run_id IN (
     SELECT run_id FROM run
@@ -94,6 +108,8 @@ SELECT count(*) FILTER (WHERE status = 'pending') AS n_pending,
 FROM inflight
 """
 _KEPT_RESULT_MINUTES: Final = 10
+_SUSPECT_AFTER_DEATHS: Final = 2
+"""As `_CLAIM` has it. The first death says little: all runs of a worker die with it."""
 _LONGEST_BACK_OFF_SECONDS: Final = 60.0
 
 
@@ -107,29 +123,40 @@ async def claim(limit: int) -> list[tuple[dict[str, Any], Lease, tuple[str, str 
         For each: the run as the API has it, its lease, and the wish to cancel it (action and reason) that an
         earlier worker did not live to see.
     """
-    parameters = {"limit": limit, "worker": WORKER_ID, "seconds": settings().lease_seconds}
+    parameters = {
+        "limit": limit,
+        "worker": WORKER_ID,
+        "seconds": settings().lease_seconds,
+        "may_suspect": all(lease.deaths < _SUSPECT_AFTER_DEATHS for lease in heartbeat().all_held()),
+    }
     async with connect() as handle:
         try:
-            rows = await handle.fetch(_CLAIM, parameters)
+            rows = await handle.fetch(_CLAIM, parameters, often=True)
         except psycopg.errors.UniqueViolation:
             # Another claim was quicker with a run of the same thread; the next look sees it.
-            rows = await handle.fetch(_CLAIM, parameters)
+            rows = await handle.fetch(_CLAIM, parameters, often=True)
     rows.sort(key=lambda row: (row["created_at"], row["run_id"]))
-    return [(_run(row), _lease(row), _wish(row)) for row in rows]
+    return [_claimed(row) for row in rows]
 
 
-def _run(row: Row) -> dict[str, Any]:
-    return {name: row[name] for name in RUN_FIELDS}
+def _claimed(row: Row) -> tuple[dict[str, Any], Lease, tuple[str, str | None] | None]:
+    run = {name: row[name] for name in RUN_FIELDS}
+    return run, _lease(row, run), _wish(row)
 
 
-def _lease(row: Row) -> Lease:
+def _lease(row: Row, run: dict[str, Any]) -> Lease:
     return Lease(
         run_id=row["run_id"],
         thread_id=row["thread_id"],
         token=row["lease_token"],
         attempt=row["attempt"],
         first_error=row["first_error"],
+        listener=row["listener"],
+        deaths=row["deaths"],
+        on_new_thread=row["on_new_thread"],
         temporary=bool(row["kwargs"].get("temporary")),
+        run=run,
+        saves_behind=row["kwargs"].get("durability") in (None, "async"),
     )
 
 
@@ -148,7 +175,7 @@ async def put_back(executor: Executor, lease: Lease, error: BaseException | None
     Returns:
         Whether it was done; if not, the run is back already, has ended, or is another worker's.
     """
-    delay = 0.0 if lease.is_handed_back else _back_off_seconds(lease.attempt)
+    delay = 0.0 if lease.is_handed_back else _back_off_seconds(lease.attempt, error)
     parameters = {
         "run_id": lease.run_id,
         "token": lease.token,
@@ -165,6 +192,13 @@ async def put_back(executor: Executor, lease: Lease, error: BaseException | None
     return True
 
 
+async def put_back_unheld() -> None:
+    """Give back what this process has claimed without learning of it: the answer to a claim was lost."""
+    held = [lease.run_id for lease in heartbeat().all_held()]
+    async with connect() as handle:
+        await handle.execute(_PUT_BACK_UNHELD, {"worker": WORKER_ID, "held": held}, often=True)
+
+
 async def note_error(executor: Executor, run_id: UUID, error: BaseException) -> None:
     """Keep the first cause of a run that goes on."""
     if told := _told(error):
@@ -177,15 +211,18 @@ def _told(error: BaseException | None) -> str | None:
     return f"{type(error).__name__}: {error}".replace("\x00", "\ufffd")[:2000]
 
 
-def _back_off_seconds(attempt: int) -> float:
+def _back_off_seconds(attempt: int, error: BaseException | None) -> float:
     longest: float = min(_LONGEST_BACK_OFF_SECONDS, 2.0 ** (attempt - 1))
+    if is_exhausted(error):
+        # What is full stays so for a while, and the attempts are few.
+        longest = max(longest, RETRY_AFTER_EXHAUSTED_SECONDS)
     return longest * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, protects nothing
 
 
 async def sweep() -> Sequence[UUID]:
     """Put the runs of dead workers back into the queue, and forget old results; returns the runs."""
     async with connect() as handle:
-        rows = await handle.fetch(_SWEEP, {"seconds": settings().lease_seconds})
+        rows = await handle.fetch(_SWEEP, {"seconds": settings().lease_seconds}, often=True)
         await handle.execute(
             "DELETE FROM run_result WHERE created_at < now() - make_interval(mins => %(minutes)s)",
             {"minutes": _KEPT_RESULT_MINUTES},

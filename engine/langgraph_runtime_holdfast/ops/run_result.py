@@ -19,7 +19,7 @@ ON CONFLICT (run_id) DO UPDATE SET event = excluded.event, payload = excluded.pa
 
 async def thread_result(executor: Executor, thread_id: UUID) -> tuple[bytes, bytes] | None:
     """The state that a run left in its thread, as the event and payload that would have told it."""
-    row = await executor.fetch_one(_THREAD, {"thread_id": thread_id})
+    row = await executor.fetch_one(_THREAD, {"thread_id": thread_id}, often=True)
     if row is None:
         return None
     thread: dict[str, Any] = await decrypted(row, "thread", ["values", "interrupts", "error"])
@@ -39,5 +39,5 @@ async def keep_result(executor: Executor, run_id: UUID, event: str, payload: byt
 
 async def kept_result(executor: Executor, run_id: UUID) -> tuple[bytes, bytes] | None:
     """The result of a stateless run, if it was kept."""
-    row = await executor.fetch_one(_KEPT, {"run_id": run_id})
+    row = await executor.fetch_one(_KEPT, {"run_id": run_id}, often=True)
     return None if row is None else (row["event"].encode(), row["payload"].encode())

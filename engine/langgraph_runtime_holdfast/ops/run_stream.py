@@ -24,10 +24,12 @@ from langgraph_runtime_holdfast.feed import BEGINNING, Entry, follower, past
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.filters import restrict
 from langgraph_runtime_holdfast.ops.hints import attempt
-from langgraph_runtime_holdfast.ops.run_feed import CONTROL, LOST, append_event, is_done, run_feed
+from langgraph_runtime_holdfast.ops.run_feed import append_event, is_done, run_feed
+from langgraph_runtime_holdfast.ops.run_hub import CONTROL, LOST, Listener, listen_to
 from langgraph_runtime_holdfast.ops.run_result import kept_result, thread_result
 from langgraph_runtime_holdfast.ops.run_watch import ENDED, run_watch
 from langgraph_runtime_holdfast.ops.statement import Conditions, as_uuid
+from langgraph_runtime_holdfast.settings import WORKER_ID
 from langgraph_runtime_holdfast.valkey import VALKEY_ERRORS, valkey
 
 logger = structlog.stdlib.get_logger(__name__)
@@ -36,7 +38,7 @@ Event = tuple[bytes, bytes, bytes | None]
 
 _FACTS: Final = """
 SELECT status, kwargs->>'resumable' = 'true' AS resumable, kwargs->'stream_mode' AS stream_modes,
-       updated_at < now() - interval '5 seconds' AS is_settled
+       updated_at < now() - interval '5 seconds' AS is_settled, leased_by
 FROM run WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s
 """
 _EVENT_ID: Final = re.compile(r"(\d{1,19})(-\d{1,19})?")
@@ -46,17 +48,15 @@ _GRACE_SECONDS: Final = 2.0
 _GRACE_STEP_SECONDS: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True)
 class StreamHandler:
-    """A place in a run's feed, taken before the run is created or joined: nothing in between is missed."""
+    """A place in a run's events, taken before the run is created or joined: nothing in between is missed."""
 
-    run_id: UUID
-    position: bytes
-    is_over: bool = False
-    """The feed had its last entry already."""
+    def __init__(self, listener: Listener) -> None:
+        """Listen from now on."""
+        self.listener = listener
 
     async def __aenter__(self) -> StreamHandler:
-        """Give itself; nothing is held."""
+        """Give itself."""
         return self
 
     async def __aexit__(
@@ -65,7 +65,8 @@ class StreamHandler:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Do nothing; nothing is held."""
+        """Listen no more."""
+        self.listener.forget()
 
 
 @dataclass(slots=True)
@@ -74,7 +75,11 @@ class _Listening:
 
     run_id: UUID
     thread_id: UUID
-    position: bytes
+    position: bytes = BEGINNING
+    is_over: bool = False
+    """The feed had its last entry when the listener came."""
+    is_here: bool = False
+    """Its events are handed over in this process, or come into its inbox."""
     is_there: bool = False
     has_ended: bool = True
     is_settled: bool = False
@@ -93,14 +98,8 @@ class RunStream(Authenticated):
 
     @staticmethod
     async def subscribe(run_id: UUID | str, thread_id: UUID | str | None = None) -> StreamHandler:
-        """Remember where the run's feed ends now."""
-        run_id = as_uuid(run_id, "run ID")
-        rows: Any = await attempt(lambda: valkey().xrevrange(run_feed(run_id), count=1))
-        if not rows:
-            return StreamHandler(run_id, BEGINNING)
-        entry_id, fields = rows[0]
-        last = Entry(entry_id, fields.get(b"e", b""), fields.get(b"d", b""))
-        return StreamHandler(run_id, entry_id, is_over=is_done(last))
+        """Listen from now on."""
+        return StreamHandler(listen_to(as_uuid(run_id, "run ID")))
 
     @staticmethod
     async def join(
@@ -137,7 +136,7 @@ class RunStream(Authenticated):
         if not ignore_404:
             await RunStream.check_run_stream_auth(run_id, thread_id, ctx)
         try:
-            listening = await _begin(run_id, thread_id, stream_channel)
+            listening = await _begin(run_id, thread_id, stream_channel.listener)
             if not (listening.is_there or ignore_404):
                 yield _gone(ignore_404=False)
                 return
@@ -148,20 +147,24 @@ class RunStream(Authenticated):
                     yield _error(422, f"Last-Event-ID {last_event_id[:40]!r} is no id of an event")
                     return
                 if listening.resumable:
-                    listening.position = wanted
-                    stream_channel = StreamHandler(run_id, wanted)
-            if not listening.has_ended:
+                    listening.position, listening.is_over = wanted, False
+            if listening.is_here:
+                async for event in _handed_over(listening, stream_channel.listener):
+                    yield event
+            elif not listening.has_ended:
                 async for event in _live(listening):
                     yield event
-            if not listening.done and not stream_channel.is_over:
+            if not (listening.done or listening.is_over or listening.is_here):
                 async for event in _remaining(listening):
                     yield event
-            async for event in _ending(listening, stream_channel, ignore_404=ignore_404):
+            async for event in _ending(listening, ignore_404=ignore_404):
                 yield event
         except (asyncio.CancelledError, GeneratorExit):
             if cancel_on_disconnect:
                 _cancel_soon(run_id, thread_id)
             raise
+        finally:
+            stream_channel.listener.forget()
 
     @staticmethod
     async def check_run_stream_auth(
@@ -209,17 +212,59 @@ def matches(mode: str, wanted: Sequence[str]) -> bool:
     return "|" in mode and mode.partition("|")[0] in wanted
 
 
-async def _begin(run_id: UUID, thread_id: UUID, channel: StreamHandler) -> _Listening:
+async def _begin(run_id: UUID, thread_id: UUID, listener: Listener) -> _Listening:
+    listening = _Listening(run_id, thread_id)
+    if listener.is_creator:
+        listening.is_there, listening.has_ended = True, False
+        listening.resumable, listening.is_here = listener.resumable, not listener.resumable
+        listening.sends_values = "values" in listener.modes
+        return listening
+    await _find_place(listening)
     async with connect() as handle:
-        row = await handle.fetch_one(_FACTS, {"run_id": run_id, "thread_id": thread_id})
-    listening = _Listening(run_id, thread_id, channel.position)
+        row = await handle.fetch_one(_FACTS, {"run_id": run_id, "thread_id": thread_id}, often=True)
     if row is not None:
         listening.is_there = True
         listening.has_ended = row["status"] not in ("pending", "running")
         listening.is_settled = listening.has_ended and row["is_settled"]
         listening.resumable = bool(row["resumable"])
         listening.sends_values = "values" in (row["stream_modes"] or ())
+        listening.is_here = row["leased_by"] == WORKER_ID and not listening.resumable
     return listening
+
+
+async def _find_place(listening: _Listening) -> None:
+    """Where the run's feed ends now."""
+    rows: Any = await attempt(lambda: valkey().xrevrange(run_feed(listening.run_id), count=1))
+    if rows:
+        entry_id, fields = rows[0]
+        listening.position = entry_id
+        listening.is_over = is_done(Entry(entry_id, fields.get(b"e", b""), fields.get(b"d", b"")))
+
+
+async def _handed_over(listening: _Listening, listener: Listener) -> AsyncIterator[Event]:
+    """Take what is handed over until `done`, or for a while after the database has the end."""
+    readers = follower()
+    before = readers.interruptions
+    with run_watch().watch(listening.run_id, listener.queue):
+        grace_seconds: float | None = None
+        while not listening.done:
+            try:
+                entry = await _next_of(listener.queue, grace_seconds)
+            except TimeoutError:
+                break
+            if entry is ENDED:
+                grace_seconds = _GRACE_SECONDS
+            elif (event := _taken(listening, entry)) is not None:
+                yield event
+    # What was in Valkey's memory may have gone with the connection.
+    listening.lost |= listener.is_remote and readers.interruptions != before
+
+
+async def _next_of(queue: asyncio.Queue[Entry], limit_seconds: float | None) -> Entry:
+    if limit_seconds is None:
+        return await queue.get()
+    async with asyncio.timeout(limit_seconds):
+        return await queue.get()
 
 
 async def _live(listening: _Listening) -> AsyncIterator[Event]:
@@ -255,9 +300,9 @@ async def _remaining(listening: _Listening) -> AsyncIterator[Event]:
         waited += _GRACE_STEP_SECONDS
 
 
-async def _ending(listening: _Listening, channel: StreamHandler, *, ignore_404: bool) -> AsyncIterator[Event]:
+async def _ending(listening: _Listening, *, ignore_404: bool) -> AsyncIterator[Event]:
     """Say what the feed could not."""
-    is_whole = (listening.done or channel.is_over) and not listening.lost
+    is_whole = (listening.done or listening.is_over) and not listening.lost
     if is_whole or listening.is_settled:
         return
     async with connect() as handle:

@@ -64,7 +64,7 @@ class RunWatch:
     async def _look(self) -> None:
         asked = list(self._queues)
         async with connect() as handle:
-            rows = await handle.fetch(_GOING_ON, {"ids": asked})
+            rows = await handle.fetch(_GOING_ON, {"ids": asked}, often=True)
         for run_id in set(asked) - {row["run_id"] for row in rows}:
             for queue in self._queues.pop(run_id, ()):
                 queue.put_nowait(ENDED)

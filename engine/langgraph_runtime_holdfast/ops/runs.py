@@ -18,7 +18,8 @@ from langgraph_runtime_holdfast.ops.assistants import Assistants
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.encryption import decrypted
 from langgraph_runtime_holdfast.ops.filters import allows, restrict
-from langgraph_runtime_holdfast.ops.lease import current_lease, heartbeat
+from langgraph_runtime_holdfast.ops.lease import Lease, current_lease, heartbeat
+from langgraph_runtime_holdfast.ops.places import likely_place
 from langgraph_runtime_holdfast.ops.run_cancel import cancel_runs, delete_run, find_runs
 from langgraph_runtime_holdfast.ops.run_enter import enter
 from langgraph_runtime_holdfast.ops.run_put import NewRun, put_run
@@ -34,9 +35,6 @@ Context = Auth.types.BaseAuthContext
 Rows = AsyncIterator[dict[str, Any]]
 
 _STATUSES: Final = ("pending", "running", "success", "error", "timeout", "interrupted")
-_ASSISTANT: Final = """
-SELECT assistant_id, graph_id, config, context, metadata FROM assistant WHERE assistant_id = %(assistant_id)s
-"""
 _SET_STATUS: Final = f"""
 UPDATE run SET status = %(status)s, updated_at = now() WHERE run_id = %(run_id)s RETURNING {RUN_COLUMNS}
 """  # noqa: S608 - constants
@@ -73,7 +71,7 @@ class Runs(Authenticated):
         if wait:
             await wait_for_wake(settings().poll_seconds)
         begin_look()
-        for run, lease, wish in await run_queue.claim(limit):
+        for run, lease, wish in await _claim(limit):
             heartbeat().hold(lease)
             if wish is not None:
                 lease.cancel(*wish)
@@ -142,10 +140,11 @@ class Runs(Authenticated):
         chosen = as_uuid(run_id, "run ID") if run_id else uuid7()
         if abs(after_seconds or 0) > _LONGEST_DELAY_SECONDS:
             raise HTTPException(status_code=422, detail="Invalid after_seconds: more than a hundred years")
-        assistant = await conn.fetch_one(_ASSISTANT, {"assistant_id": assistant_id})
-        if assistant is None:
+        # A stateless run's thread is new: nobody else has its id.
+        is_new_thread = bool(kwargs.get("temporary")) and if_not_exists == "create"
+        place = await likely_place(conn, assistant_id, wanted_thread, is_new_thread=is_new_thread)
+        if place is None:
             return _each()
-        assistant = await decrypted(assistant, "assistant", ["metadata", "config", "context"])
         kwargs = await decrypted(kwargs, "run", ["input", "command", "config", "context"])
         metadata = (await decrypted({"metadata": metadata}, "run", ["metadata"]))["metadata"] or {}
         filters = await Runs.handle_event(
@@ -164,7 +163,7 @@ class Runs(Authenticated):
                 kwargs=kwargs,
             ),
         )
-        if not await _may_use(assistant, ctx):
+        if not await _may_use(place.assistant.row, ctx):
             return _each()
         rows = await put_run(
             conn,
@@ -172,7 +171,7 @@ class Runs(Authenticated):
                 run_id=chosen,
                 thread_id=wanted_thread or uuid7(),
                 may_create_thread=wanted_thread is None or if_not_exists == "create",
-                assistant=assistant,
+                place=place,
                 kwargs=kwargs,
                 metadata=metadata,
                 user_id=user_id,
@@ -307,6 +306,19 @@ class Runs(Authenticated):
         return await conn.fetch_one(_SET_STATUS, {"run_id": run_id, "status": status})
 
 
+_claim_failed = False
+
+
+async def _claim(limit: int) -> list[tuple[dict[str, Any], Lease, tuple[str, str | None] | None]]:
+    global _claim_failed
+    if _claim_failed:
+        await run_queue.put_back_unheld()
+    _claim_failed = True
+    claimed = await run_queue.claim(limit)
+    _claim_failed = False
+    return claimed
+
+
 def _check_choice(run_ids: Any, thread_id: Any, status: str | None, assistant_id: Any) -> None:
     if assistant_id is not None:
         if not (thread_id is None and run_ids is None and status is None):
@@ -341,6 +353,7 @@ async def _fetch(
     return await conn.fetch(
         f"SELECT {columns} FROM run JOIN thread USING (thread_id) WHERE {conditions} {rest}",  # noqa: S608
         conditions.parameters,
+        often=not rest,
     )
 
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
 import structlog
 
 from langgraph_runtime_holdfast import feed
-from langgraph_runtime_holdfast.ops.hints import attempt, send_soon
+from langgraph_runtime_holdfast.ops.hints import attempt
 from langgraph_runtime_holdfast.ops.lease import held
+from langgraph_runtime_holdfast.ops.outgoing import outgoing
 from langgraph_runtime_holdfast.settings import WORKER_ID
-from langgraph_runtime_holdfast.valkey import key, valkey
+from langgraph_runtime_holdfast.valkey import key
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -49,23 +50,16 @@ def announce_run(thread_id: UUID, run_id: UUID, *, after_seconds: float, tempora
     if after_seconds <= _LONGEST_TIMER_SECONDS:
         wake_here(after_seconds)
 
-    async def send() -> None:
-        async with valkey().pipeline(transaction=False) as pipe:
-            if is_due:
-                pipe.xadd(_feed(), {feed.EVENT: WAKE, feed.DATA: _ME}, maxlen=_KEPT_SIGNALS)
-            if not temporary:
-                thread_feed, data = key("thread", thread_id), str(run_id).encode()
-                feed.add_to(pipe, thread_feed, RUN, data, keep_seconds=keep_seconds())
-            if len(pipe):
-                await pipe.execute()
-
-    send_soon(send)
+    if is_due:
+        _send(WAKE, _ME)
+    if not temporary:
+        outgoing().append(key("thread", thread_id), RUN, str(run_id).encode(), keep_seconds=keep_seconds())
 
 
 def wake_all() -> None:
     """Have every queue look for runs."""
     wake_here()
-    send_soon(lambda: valkey().xadd(_feed(), {feed.EVENT: WAKE, feed.DATA: _ME}, maxlen=_KEPT_SIGNALS))
+    _send(WAKE, _ME)
 
 
 def wake_here(after_seconds: float = 0.0) -> None:
@@ -87,7 +81,7 @@ def signal_cancel(run_ids: Iterable[UUID], action: str, reason: str | None) -> N
         return
     data = orjson.dumps({"run_ids": wanted, "action": action, "reason": reason})
     _stop_work(data)
-    send_soon(lambda: valkey().xadd(_feed(), {feed.EVENT: CANCEL, feed.DATA: data}, maxlen=_KEPT_SIGNALS))
+    _send(CANCEL, data)
 
 
 async def wait_for_wake(timeout_seconds: float) -> None:
@@ -133,6 +127,14 @@ def _local_bell() -> asyncio.Event:
     if _bell is None or _bell_loop is not loop:
         _bell, _bell_loop = asyncio.Event(), loop
     return _bell
+
+
+def _send(event: bytes, data: bytes) -> None:
+    entry: Any = {feed.EVENT: event, feed.DATA: data}
+    outgoing().send(
+        lambda pipe: pipe.xadd(_feed(), entry, maxlen=_KEPT_SIGNALS),
+        once_as="wake" if event == WAKE else None,
+    )
 
 
 def _feed() -> str:

@@ -14,9 +14,12 @@ from uuid import UUID
 from langgraph_runtime_holdfast.checkpoint_rows import delete_thread_checkpoints
 from langgraph_runtime_holdfast.database import Handle, Transaction
 from langgraph_runtime_holdfast.ops.filters import restrict
-from langgraph_runtime_holdfast.ops.lease import LeaseLostError, current_token
+from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError, current_lease, current_token
 from langgraph_runtime_holdfast.ops.signals import signal_cancel
 from langgraph_runtime_holdfast.ops.statement import Conditions
+from langgraph_runtime_holdfast.outbox import bell
+from langgraph_runtime_holdfast.outbox import rows as outbox
+from langgraph_runtime_holdfast.outbox.message import Message, make_message, stateless_end
 
 _WORKED_ON: Final = """
 SELECT run_id, lease_token, kwargs->>'temporary' = 'true' AS temporary
@@ -40,6 +43,8 @@ async def delete_threads(
     conditions = Conditions()
     conditions.add(f"thread_id = ANY({conditions.value(list(thread_ids))})")
     restrict(conditions, filters, "metadata")
+    lease = current_lease()
+    message = await _message(lease, thread_ids) if lease is not None and lease.temporary else None
     async with conn.transaction() as tx:
         rows = await tx.fetch(
             # In one order, so that two such deletions never wait for each other.
@@ -48,8 +53,21 @@ async def delete_threads(
         )
         ids = [row["thread_id"] for row in rows]
         runs = await delete_rows(tx, ids)
+        if message is not None and lease is not None and lease.thread_id in ids:
+            await outbox.add(tx, lease.run_id, lease.thread_id, message)
+    if message is not None:
+        bell.ring()
     signal_cancel(runs, "delete", "Its thread was deleted")
     return ids
+
+
+async def _message(lease: Lease, thread_ids: Sequence[UUID]) -> Message | None:
+    """The callback of the stateless run whose worker ends it by this deletion, if it is one."""
+    if lease.thread_id not in thread_ids or lease.webhook is None:
+        return None
+    end = stateless_end(lease)
+    # Its checkpoints are nobody's to see: stateless runs report no values, as the stock server has it.
+    return None if end is None else await make_message(lease, end[0], None, end[1])
 
 
 async def delete_rows(tx: Transaction, thread_ids: Sequence[UUID]) -> list[UUID]:

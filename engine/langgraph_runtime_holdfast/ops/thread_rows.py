@@ -56,6 +56,7 @@ async def find_thread(
     row = await executor.fetch_one(
         f"SELECT {columns(names)} FROM thread WHERE {conditions}",  # noqa: S608 - fixed names
         conditions.parameters,
+        often=True,
     )
     return with_ttl_field(row) if row is not None and with_ttl else row
 

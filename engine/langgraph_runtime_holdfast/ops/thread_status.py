@@ -1,7 +1,7 @@
 """The thread's row after its state has changed: by a run that ends, or by a caller's update.
 
-The end of a run is one transaction over the run and its thread, and only the worker that holds the run's
-lease can write it.
+The end of a run is one transaction over the run, its thread and its callback, and only the worker that holds
+the run's lease can write it.
 """
 
 from __future__ import annotations
@@ -11,52 +11,32 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
+import psycopg
 from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.checkpoint_rows import delete_run_checkpoints
-from langgraph_runtime_holdfast.database import Handle
+from langgraph_runtime_holdfast.checkpoint_writer import LEASE_LOST, Batch
+from langgraph_runtime_holdfast.database import Executor, Handle
 from langgraph_runtime_holdfast.ops.encryption import encrypted, using_custom_encryption
-from langgraph_runtime_holdfast.ops.lease import LeaseLostError, current_token, explained
+from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError, current_lease, explained
+from langgraph_runtime_holdfast.ops.run_feed import append_event
 from langgraph_runtime_holdfast.ops.statement import json_text
-from langgraph_runtime_holdfast.ops.thread_ttl import MOVE_EXPIRY
+from langgraph_runtime_holdfast.outbox import bell, rows
+from langgraph_runtime_holdfast.outbox.message import make_message
+from langgraph_runtime_holdfast.retry import RETRIABLE_EXCEPTIONS, patiently
 
-# Locked by a statement of its own: the next one then sees every run that was added before the lock.
-_LOCK: Final = "SELECT thread_id FROM thread WHERE thread_id = %(thread_id)s FOR NO KEY UPDATE"
-_SET_THREAD: Final = f"""
-UPDATE thread SET
-    status = CASE WHEN EXISTS (
-        SELECT FROM run WHERE run.thread_id = %(thread_id)s AND run.status IN ('pending', 'running')
-    ) THEN 'busy' ELSE %(status)s END,
-    error = %(error)s::jsonb,
-    metadata = metadata || %(metadata)s::jsonb,
-    "values" = CASE WHEN %(has_checkpoint)s THEN %(values)s::jsonb ELSE "values" END,
-    interrupts = CASE WHEN %(has_checkpoint)s THEN %(interrupts)s::jsonb ELSE interrupts END,
-    updated_at = now(),
-    state_updated_at = now(),
-    {MOVE_EXPIRY}
-WHERE thread_id = %(thread_id)s
-"""  # noqa: S608 - constants
-# The thread is locked first, as everywhere, and in the same round trip.
-_END_RUN: Final = """
-WITH locked AS MATERIALIZED (
-    SELECT thread_id FROM thread WHERE thread_id = %(thread_id)s FOR NO KEY UPDATE
-)
-UPDATE run SET
-    status = %(status)s,
-    updated_at = now(),
-    leased_by = CASE WHEN %(status)s = 'running' THEN leased_by END,
-    leased_until = CASE WHEN %(status)s = 'running' THEN leased_until END
-FROM locked
-WHERE run.thread_id = locked.thread_id AND run_id = %(run_id)s
-  AND (%(token)s::bigint IS NULL OR lease_token = %(token)s::bigint)
+_SET_THREAD: Final = """
+SELECT set_thread_state(
+    %(thread_id)s, %(status)s, %(error)s::jsonb, %(metadata)s::jsonb, %(has_checkpoint)s, %(values)s::jsonb,
+    %(interrupts)s::jsonb
+) AS is_there
 """
-_DELETE_RUN: Final = """
-WITH locked AS MATERIALIZED (
-    SELECT thread_id FROM thread WHERE thread_id = %(thread_id)s FOR NO KEY UPDATE
-)
-DELETE FROM run USING locked
-WHERE run.thread_id = locked.thread_id AND run_id = %(run_id)s
-  AND (%(token)s::bigint IS NULL OR lease_token = %(token)s::bigint)
+_END_RUN: Final = """
+SELECT end_run(
+    %(run_id)s, %(token)s, %(run_status)s,
+    %(thread_id)s, %(status)s, %(error)s::jsonb, %(metadata)s::jsonb, %(has_checkpoint)s, %(values)s::jsonb,
+    %(interrupts)s::jsonb, %(saved)s, %(blobs)s::bytea[]
+) AS has_more
 """
 
 Checkpoint = Mapping[str, Any]
@@ -77,10 +57,9 @@ async def set_thread_status(
         HTTPException: 404, there is no such thread.
     """
     row = await _thread_parameters(thread_id, checkpoint, exception, status="error" if exception else None)
-    async with conn.transaction() as tx:
-        if await tx.fetch_one(_LOCK, row) is None:
-            raise HTTPException(status_code=404, detail=f"Thread {thread_id} not found.")
-        await tx.execute(_SET_THREAD, row)
+    done = await conn.fetch_one(_SET_THREAD, row, often=True)
+    if not (done and done["is_there"]):
+        raise HTTPException(status_code=404, detail=f"Thread {thread_id} not found.")
 
 
 async def end_run(
@@ -92,7 +71,7 @@ async def end_run(
     checkpoint: Checkpoint | None,
     exception: BaseException | None,
 ) -> None:
-    """Write the status of a run, and its thread's state, together.
+    """Write the status of a run, its thread's state, and its callback if it has a webhook, together.
 
     Args:
         conn: The database.
@@ -109,25 +88,83 @@ async def end_run(
     """
     from langgraph_api.errors import UserInterrupt
 
+    lease = current_lease()
+    rest = None
+    if lease is not None:
+        rest, refused = await _rest_to_save(lease)
+        if refused is not None and exception is None:
+            run_status, exception = "error", refused
     failed = exception is not None and not isinstance(exception, UserInterrupt)
     row = await _thread_parameters(
         thread_id, checkpoint, explained(exception), status="error" if failed else None
     )
     row["metadata"] = json_text({"graph_id": graph_id})
-    run = {"thread_id": thread_id, "run_id": run_id, "status": run_status, "token": current_token()}
+    token = lease.token if lease is not None else None
+    row |= {"run_id": run_id, "run_status": run_status, "token": token}
     rolls_back = run_status == "rollback"
-    async with conn.transaction() as tx:
-        if not await tx.execute(_DELETE_RUN if rolls_back else _END_RUN, run):
-            raise _gone(run)
+    # A run that is rolled back leaves nothing.
+    row |= {"saved": None, "blobs": []} if rest is None or rolls_back else rest.parameters()
+    message = await make_message(lease, run_status, checkpoint, exception) if lease is not None else None
+
+    async def write(executor: Executor) -> None:
+        done = await executor.fetch_one(_END_RUN, row, often=True)
+        if done is None or done["has_more"] is None:
+            raise _gone(run_id, token)
+        if lease is not None:
+            lease.has_next = done["has_more"]
         if rolls_back:
-            await delete_run_checkpoints(tx, thread_id, [run_id])
-        await tx.execute(_SET_THREAD, row)
+            await delete_run_checkpoints(executor, thread_id, [run_id])
+        if message is not None:
+            await rows.add(executor, run_id, thread_id, message)
+
+    async def write_together() -> None:
+        async with conn.transaction() as tx:
+            await write(tx)
+
+    try:
+        await patiently(write_together if rolls_back or message is not None else lambda: write(conn))
+    except psycopg.DataError as error:
+        if lease is None or rest is None:
+            raise
+        # A checkpoint that the database will never take.
+        await _tell_refusal(lease, error)
+        await end_run(conn, thread_id, run_id, "error", graph_id, checkpoint, exception or error)
+        return
+    except psycopg.DatabaseError as error:
+        if error.sqlstate != LEASE_LOST:
+            raise
+        raise _gone(run_id, token) from None
+    if message is not None:
+        bell.ring()
 
 
-def _gone(run: dict[str, Any]) -> Exception:
-    if run["token"] is None:
-        return HTTPException(status_code=404, detail=f"Run {run['run_id']} not found")
-    return LeaseLostError(f"Run {run['run_id']} is gone, or another worker has it")
+async def _rest_to_save(lease: Lease) -> tuple[Batch | None, Exception | None]:
+    """Wait for the run's checkpoints.
+
+    Returns:
+        What is still to be saved, and what is wrong with a checkpoint that the database will never take.
+
+    Raises:
+        LeaseLostError: The run is another worker's now, or was deleted.
+        psycopg.Error: The database is away; the run goes on from its last checkpoint.
+    """
+    try:
+        return await lease.writer().take_rest(), None
+    except RETRIABLE_EXCEPTIONS:
+        raise
+    except Exception as error:
+        await _tell_refusal(lease, error)
+        return None, error
+
+
+async def _tell_refusal(lease: Lease, error: Exception) -> None:
+    await append_event(lease.run_id, "error", json_text(error).encode(), resumable=False)
+
+
+def _gone(run_id: UUID, token: int | None) -> Exception:
+    if token is None:
+        return HTTPException(status_code=404, detail=f"Run {run_id} not found")
+    return LeaseLostError(f"Run {run_id} is gone, or another worker has it")
 
 
 async def _thread_parameters(

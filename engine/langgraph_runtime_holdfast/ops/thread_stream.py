@@ -25,7 +25,8 @@ from langgraph_runtime_holdfast import feed
 from langgraph_runtime_holdfast.database import connect
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.hints import attempt
-from langgraph_runtime_holdfast.ops.run_feed import CONTROL, is_done, run_feed
+from langgraph_runtime_holdfast.ops.run_feed import is_done, run_feed
+from langgraph_runtime_holdfast.ops.run_hub import CONTROL
 from langgraph_runtime_holdfast.ops.signals import RUN, keep_seconds
 from langgraph_runtime_holdfast.ops.statement import as_uuid
 from langgraph_runtime_holdfast.ops.thread_rows import find_thread

@@ -14,6 +14,7 @@ from langgraph_runtime_holdfast.checkpoint_rows import copy_checkpoints
 from langgraph_runtime_holdfast.database import Handle, Row, connect
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.filters import allows, restrict
+from langgraph_runtime_holdfast.ops.places import remember_new_thread
 from langgraph_runtime_holdfast.ops.statement import Conditions, as_uuid, json_text, order_by, page
 from langgraph_runtime_holdfast.ops.thread_removal import delete_threads
 from langgraph_runtime_holdfast.ops.thread_rows import (
@@ -51,7 +52,7 @@ INSERT INTO thread (thread_id, metadata, created_at, updated_at, state_updated_a
 VALUES (%(thread_id)s, %(metadata)s::jsonb, %(now)s, %(now)s, %(now)s,
         %(minutes)s, %(strategy)s, now() + %(minutes)s * interval '1 minute')
 ON CONFLICT (thread_id) DO NOTHING
-RETURNING {columns()}
+RETURNING {columns()}, xmin::text AS version
 """  # noqa: S608 - constants
 # The copy is what the original was when it had no run: a run is not copied.
 _COPY: Final = f"""
@@ -190,7 +191,8 @@ class Threads(Authenticated):
 
         async def create() -> Row:
             while True:
-                if (row := await conn.fetch_one(_INSERT, new)) is not None:
+                if (row := await conn.fetch_one(_INSERT, new, often=True)) is not None:
+                    remember_new_thread(row, row.pop("version"))
                     return row
                 row = await find_thread(conn, thread_id, None)
                 if row is None:  # deleted in between

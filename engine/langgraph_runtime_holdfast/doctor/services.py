@@ -1,0 +1,201 @@
+"""What only the services themselves can tell: Postgres, its schema and its connections, the clock, Valkey."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import psycopg
+from psycopg import AsyncConnection, ConnectionInfo
+from psycopg.rows import DictRow, dict_row
+
+from langgraph_runtime_holdfast import budget
+from langgraph_runtime_holdfast.doctor.finding import Finding, ok, problem, warning
+from langgraph_runtime_holdfast.dsn import described
+from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.migrate import OLDEST_POSTGRES, versions
+from langgraph_runtime_holdfast.settings import settings
+from langgraph_runtime_holdfast.valkey import OLDEST, VALKEY_ERRORS, stop_valkey, valkey
+
+Connection = AsyncConnection[DictRow]
+
+MOST_CLOCK_DIFFERENCE_SECONDS: Final = 2.0
+SLOW_ANSWER_SECONDS: Final = 0.02
+_ABOUT: Final = """
+SELECT has_schema_privilege(coalesce(current_schema(), 'public'), 'CREATE') AS may_create,
+       to_regclass('holdfast_migration') IS NOT NULL AS has_schema,
+       EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS has_vectors
+"""
+_CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
+
+
+async def check_postgres(*, wants_vectors: bool) -> AsyncIterator[Finding]:
+    """Postgres and all that hangs on it; nothing is changed in it.
+
+    Args:
+        wants_vectors: Whether langgraph.json has a `store.index`.
+    """
+    try:
+        dsn = settings().dsn
+    except EngineError:
+        return  # told with the environment
+    try:
+        connection = await AsyncConnection.connect(
+            dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None
+        )
+    except psycopg.OperationalError as error:
+        cure = "See that it runs, and that address, user and password in DATABASE_URI are right."
+        if "read-only" in str(error):
+            cure = "Name the primary, or all hosts: postgresql://USER:PASSWORD@A,B/DATABASE."
+        yield problem("postgres", f"{described(dsn)} cannot be used: {_one_line(error)}", cure)
+        return
+    async with connection:
+        try:
+            async for finding in _about(connection, dsn, wants_vectors=wants_vectors):
+                yield finding
+        except psycopg.Error as error:
+            yield problem("postgres", f"it does not answer as it should: {_one_line(error)}", "See its log.")
+
+
+async def _about(connection: Connection, dsn: str, *, wants_vectors: bool) -> AsyncIterator[Finding]:
+    row = await _row(connection, _ABOUT)
+    yield _check_server(connection.info, dsn)
+    yield await _check_schema(connection, row)
+    if wants_vectors and not row["has_vectors"]:
+        cure = "Install the extension `vector` there, or remove store.index from langgraph.json."
+        yield problem("pgvector", "store.index is set, and this Postgres does not have pgvector", cure)
+    offer = await budget.ask_offer(connection)
+    yield _check_budget(offer)
+    yield _check_pooler(offer)
+    yield await _check_clock(connection)
+
+
+def _check_server(info: ConnectionInfo, dsn: str) -> Finding:
+    version = info.parameter_status("server_version")
+    if info.server_version < OLDEST_POSTGRES:
+        cure = f"Use version {OLDEST_POSTGRES // 10_000} or newer."
+        return problem("postgres", f"it is version {version}, too old", cure)
+    if (encoding := info.parameter_status("server_encoding")) != "UTF8":
+        cure = "Make the database anew: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+        return problem("postgres", f"the database's encoding is {encoding}, not UTF8", cure)
+    return ok("postgres", f"version {version} at {described(dsn)}")
+
+
+async def _check_schema(connection: Connection, row: DictRow) -> Finding:
+    newest = versions()[-1][0]
+    current = 0
+    if row["has_schema"]:
+        latest = await _row(connection, "SELECT max(version) AS version FROM holdfast_migration")
+        current = latest["version"] or 0
+    if current > newest:
+        says = f"version {current}, made by a newer engine; this one knows {newest}"
+        return problem("schema", says, "Use the newer engine, or restore a backup from before its migration.")
+    if current == newest:
+        return ok("schema", f"version {current}, up to date")
+    if not row["may_create"]:
+        cure = "GRANT CREATE ON SCHEMA public to the role in DATABASE_URI."
+        return problem("schema", f"version {current} of {newest}, and this role may not create tables", cure)
+    begin = f"version {current} of {newest}" if current else "empty"
+    return ok("schema", f"{begin}; `holdfast migrate` or the next start brings it up to date")
+
+
+def _check_budget(offer: budget.Offer) -> Finding:
+    try:
+        each = budget.of_this_process()
+    except EngineError as error:
+        return problem("connections", str(error))
+    servers, workers = settings().replicas, settings().workers
+    total = each.total * budget.processes()
+    details = (
+        f"a process   {each}",
+        f"all         {servers} servers x {workers} processes x {each.total} = {total}",
+        f"Postgres    {offer}",
+        f"others now  {offer.others}",
+    )
+    if offer.is_pooled:
+        return ok("connections", f"{total}, through a pooler", *details)
+    try:
+        budget.check_fit(each, budget.processes(), offer)
+    except EngineError as error:
+        return problem("connections", str(error))
+    says = f"{total} of {offer.available}"
+    if total + offer.others > offer.available:
+        cure = "Make the pool smaller, or raise max_connections: docs/connections.md."
+        return warning("connections", f"{says}, and other programs hold {offer.others}", cure, *details)
+    return ok("connections", says, *details)
+
+
+def _check_pooler(offer: budget.Offer) -> Finding:
+    if not offer.is_pooled:
+        return ok("pooler", "none: connected to Postgres itself")
+    try:
+        needed = budget.of_this_process().total * budget.processes() + budget.MARGIN
+    except EngineError:
+        return ok("pooler", "a pooler is in between")
+    return ok(
+        "pooler",
+        f"one is in between; pool_mode may be transaction, max_client_conn must be at least {needed}",
+    )
+
+
+async def _check_clock(connection: Connection) -> Finding:
+    before = datetime.now(UTC)
+    row = await _row(connection, "SELECT clock_timestamp() AS now")
+    after = datetime.now(UTC)
+    took = (after - before).total_seconds()
+    difference = abs((row["now"] - before).total_seconds() - took / 2)
+    says = f"differs by {difference:.1f} s from Postgres', which answers in {took * 1000:.0f} ms"
+    if difference > MOST_CLOCK_DIFFERENCE_SECONDS + took:
+        return warning("clock", says, "Run an NTP client on both; crons fire by this machine's clock.")
+    if took > SLOW_ANSWER_SECONDS:
+        return warning("clock", says, "Run them near each other: every step of a run waits for it.")
+    return ok("clock", says)
+
+
+async def check_valkey() -> list[Finding]:
+    """Valkey or Redis: whether it is there, new enough, and does not throw streams away at will."""
+    if not settings().redis_uri:
+        return []  # told with the environment
+    try:
+        began = time.monotonic()
+        server = await valkey().info("server")
+        took = time.monotonic() - began
+        memory = await valkey().info("memory")
+    except ValueError as error:
+        says = f"REDIS_URI is not an address: {_one_line(error)}"
+        return [problem("valkey", says, "Write redis://HOST:6379.")]
+    except VALKEY_ERRORS as error:
+        says = f"it cannot be used: {_one_line(error)}. Runs go on without it; streams pause"
+        cure = "See that it runs, and that address and password in REDIS_URI are right."
+        return [problem("valkey", says, cure)]
+    finally:
+        await stop_valkey()
+    return [_about_valkey(server, memory, took)]
+
+
+def _about_valkey(server: dict[str, Any], memory: dict[str, Any], took: float) -> Finding:
+    name = "Valkey" if server.get("valkey_version") else "Redis"
+    version = str(server.get("valkey_version") or server.get("redis_version") or "0")
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
+        cure = "Use Valkey, or Redis 6.2 or newer."
+        return problem("valkey", f"{name} is version {version}, too old", cure)
+    policy, limit = str(memory.get("maxmemory_policy", "unknown")), int(memory.get("maxmemory") or 0)
+    says = f"{name} {version}, answers in {took * 1000:.0f} ms, {policy}; it need not persist anything"
+    if limit and policy.startswith("allkeys"):
+        cure = "Set maxmemory-policy to noeviction or volatile-ttl; all that is kept here expires by itself."
+        return warning("valkey", f"{says}; it may drop the stream of a running run", cure)
+    return ok("valkey", says)
+
+
+async def _row(connection: Connection, statement: str) -> DictRow:
+    row = await (await connection.execute(statement)).fetchone()
+    assert row is not None  # each of these has one
+    return row
+
+
+def _one_line(error: object) -> str:
+    """An error's text as one line, without what may be a password in an address."""
+    return _CREDENTIALS.sub("//…@", re.sub(r"\s+", " ", str(error)).strip()).rstrip(".")

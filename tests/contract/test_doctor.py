@@ -1,0 +1,161 @@
+"""`holdfast doctor` on real services: nothing to say where all is well, and one clear line for each fault."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from tests.contract.engines import GRAPHS, Services, environment
+from tests.contract.pgbouncer import running_pgbouncer
+
+COMMAND = [sys.executable, "-m", "langgraph_runtime_holdfast"]
+SECONDS = 60
+Findings = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a langgraph.json."""
+    folder = tmp_path_factory.mktemp("doctor")
+    shutil.copytree(GRAPHS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture
+def valkey(services: Services) -> Iterator[redis.Redis]:
+    """The Valkey, whose settings are put back."""
+    with redis.Redis.from_url(services.valkey_uri) as client:
+        yield client
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+
+
+def examine(project: Path, **variables: str) -> tuple[int, Findings, str]:
+    """The exit code, the worst finding of each check, and all that was printed."""
+    ended = run(project, "doctor", "--json", **variables)
+    order = ("ok", "warning", "problem")
+    found = sorted(json.loads(ended.stdout), key=lambda each: order.index(each["level"]))
+    return ended.returncode, {each["check"]: each for each in found}, ended.stdout + ended.stderr
+
+
+def run(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments, "--config", str(project / "langgraph.json")],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def test_where_all_is_well_before_and_after_the_migrations(project: Path, services: Services) -> None:
+    uri = services.make_database("doctor_well")
+    given = {"DATABASE_URI": uri, "REDIS_URI": services.valkey_uri}
+    code, found, _ = examine(project, **given)
+    assert code == 0, found
+    assert found["schema"]["says"].startswith("empty")
+    assert run(project, "migrate", **given).returncode == 0
+    code, found, printed = examine(project, **given)
+    assert code == 0, found
+    assert "up to date" in found["schema"]["says"]
+    assert {"environment", "server", "postgres", "connections", "pooler", "clock", "valkey"} <= found.keys()
+    assert found["auth"]["level"] == "warning"  # these graphs have none
+    password = uri.split(":")[2].split("@")[0]
+    assert password not in printed
+
+
+def test_every_fault_is_found_in_one_examination(
+    project: Path, services: Services, valkey: redis.Redis
+) -> None:
+    uri = services.make_database("doctor_ill")
+    given = {"DATABASE_URI": uri, "REDIS_URI": services.valkey_uri}
+    assert run(project, "migrate", **given).returncode == 0
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute("INSERT INTO holdfast_migration (version, name) VALUES (9999, 'later')")
+    valkey.config_set("maxmemory", 100_000_000)
+    valkey.config_set("maxmemory-policy", "allkeys-lru")
+    code, found, _ = examine(
+        project, **given, HOLDFAST_REPLICAS="100", POSTGRES_POOL_MAX_SIZE="9", HOLDFAST_API_KEY="x" * 20
+    )
+    assert code == 1
+    assert {name: each["level"] for name, each in found.items() if each["level"] != "ok"} == {
+        "environment": "warning",
+        "langgraph.json": "warning",
+        "auth": "warning",
+        "webhooks": "warning",
+        "schema": "problem",
+        "connections": "problem",
+        "valkey": "warning",
+    }
+    assert all(each["cure"] for each in found.values() if each["level"] == "warning")
+    refused = run(project, "serve", "--port", "0", **given, HOLDFAST_REPLICAS="100")
+    assert refused.returncode == 2
+    assert "schema version 9999" in refused.stderr
+
+
+def test_a_start_refuses_what_the_doctor_refuses(project: Path, services: Services) -> None:
+    given = {"DATABASE_URI": services.make_database("doctor_full"), "REDIS_URI": services.valkey_uri}
+    refused = run(project, "serve", "--port", "0", "--workers", "2", **given, HOLDFAST_REPLICAS="50")
+    assert refused.returncode == 2
+    lines = {line for line in refused.stderr.splitlines() if line.startswith("error: ")}
+    assert len(lines) == 1, refused.stderr
+    assert "Postgres has too few connections: 100 x (" in lines.pop()
+
+
+def test_services_that_cannot_be_used_are_told_without_a_password(project: Path, services: Services) -> None:
+    host = services.postgres_uri.split("@")[1]
+    code, found, printed = examine(
+        project,
+        DATABASE_URI=f"postgresql://holdfast:not-the-password@{host}",
+        REDIS_URI="redis://:not-the-password@127.0.0.1:9",
+    )
+    assert code == 1
+    assert "password authentication failed" in found["postgres"]["says"]
+    assert found["valkey"]["level"] == "problem"
+    assert "not-the-password" not in printed
+    assert "Traceback" not in printed
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused(project: Path, services: Services) -> None:
+    with psycopg.connect(services.postgres_uri, autocommit=True) as connection:
+        connection.execute(
+            "CREATE DATABASE doctor_ascii"
+            " ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C' LOCALE_PROVIDER libc"
+        )
+    uri = services.postgres_uri.rsplit("/", 1)[0] + "/doctor_ascii"
+    code, found, _ = examine(project, DATABASE_URI=uri, REDIS_URI=services.valkey_uri)
+    assert code == 1
+    assert "encoding is SQL_ASCII, not UTF8" in found["postgres"]["says"]
+
+
+def test_a_pooler_is_seen(project: Path, services: Services, tmp_path: Path) -> None:
+    services.make_database("doctor_pooled")
+    with running_pgbouncer(tmp_path, services.postgres_uri, pool_size=5) as bouncer:
+        code, found, _ = examine(
+            project,
+            DATABASE_URI=f"{bouncer}/doctor_pooled",
+            REDIS_URI=services.valkey_uri,
+            HOLDFAST_REPLICAS="100",
+        )
+    assert code == 0, found
+    assert "max_client_conn must be at least" in found["pooler"]["says"]
+
+
+def test_a_wrong_langgraph_json_does_not_end_the_examination(services: Services, tmp_path: Path) -> None:
+    (tmp_path / "langgraph.json").write_text('{"graphs": {"a": "./missing.py:graph"}}')
+    uri = services.make_database("doctor_wrong")
+    code, found, printed = examine(tmp_path, DATABASE_URI=uri, REDIS_URI=services.valkey_uri)
+    assert code == 1
+    assert "missing.py, which does not exist" in found["langgraph.json"]["says"]
+    assert found["postgres"]["level"] == "ok"
+    assert "Traceback" not in printed

@@ -1,0 +1,317 @@
+"""The stand: Postgres, Valkey, servers, load and measuring, set up for one scenario.
+
+async def test_something_breaks(stand: Stand) -> None:
+    async with stand.fault():  # entered with 50 runs in flight; left when the fault is over
+        await stand.postgres.crash()
+        await stand.postgres.start()
+    await stand.check()  # waits for the runs, counts, notes the row of docs/faults.md, fails on a wrong count
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from sdk_client import Client
+from tests.faults.rig.callbacks import Receiver
+from tests.faults.rig.clock import clock_off_by
+from tests.faults.rig.disk import SmallDisk
+from tests.faults.rig.journal import Journal, repeated
+from tests.faults.rig.load import DONE_BEFORE_THE_FAULT, NODES, Load
+from tests.faults.rig.outcome import Outcome
+from tests.faults.rig.postgres import Postgres
+from tests.faults.rig.probe import Probe
+from tests.faults.rig.proxy import Proxy
+from tests.faults.rig.server import Server
+from tests.faults.rig.valkey import Valkey
+
+POLL_SECONDS = 0.1
+SWING_SECONDS = 60.0
+CLIENTS_SECONDS = 60.0
+CALLBACKS_SECONDS = 20.0
+PROBE_ON_SECONDS = 1.0
+
+_RUNS = """
+SELECT run.run_id::text, run.status, run.attempt, run.first_error, thread.values
+FROM run JOIN thread USING (thread_id) WHERE run.run_id = ANY(%s::uuid[])
+"""
+_DOUBLED = """
+SELECT coalesce(sum(runs - 1), 0) FROM (
+    SELECT count(*) AS runs FROM run WHERE thread_id = ANY(%s::uuid[]) GROUP BY thread_id
+) AS counted
+"""
+_HELD = "SELECT run_id::text, lease_token FROM run WHERE status = 'running' AND leased_by LIKE %s"
+_STILL_HELD = """
+SELECT count(*) FROM run JOIN unnest(%s::uuid[], %s::bigint[]) AS held (run_id, token) USING (run_id)
+WHERE run.status = 'running' AND run.lease_token = held.token
+"""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a scenario has beside one Postgres and one Valkey."""
+
+    servers: int = 1
+    """How many `holdfast serve` share the database; clients reach more than one by a balancer."""
+    through_proxy: bool = False
+    """The servers reach Postgres by a proxy, `stand.cable`."""
+    small_disk: bool = False
+    """The database's tables are on a small disk, `stand.disk`; its log is not."""
+    clocks_off_by_seconds: tuple[int, ...] = ()
+    """How wrong the clock of each server is; none is wrong if left out."""
+
+
+class Stand:
+    """Everything of one scenario; made by the fixture `stand`."""
+
+    def __init__(self, outcome: Outcome, folder: Path, setup: Setup) -> None:
+        """Prepare; `running()` starts it.
+
+        Args:
+            outcome: To be filled in.
+            folder: For data and logs.
+            setup: What there is.
+        """
+        self.postgres = Postgres(folder / "postgres")
+        self.valkey = Valkey(folder / "valkey")
+        self.receiver = Receiver()
+        self.journal = Journal(folder / "journal")
+        self._cable: Proxy | None = Proxy([self.postgres.port]) if setup.through_proxy else None
+        self.servers: list[Server] = []
+        self.outcome = outcome
+        self.began = self.ended = 0.0
+        """When the fault began and ended, by the monotonic clock."""
+        self._folder = folder
+        self._setup = setup
+        self._watching: list[asyncio.Task[None]] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start everything, and end everything."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self.receiver.close)
+            stack.push_async_callback(self.postgres.stop)
+            stack.push_async_callback(self.valkey.stop)
+            await asyncio.gather(self.postgres.start(), self.valkey.start())
+            if self._setup.small_disk:
+                await self._move_to_disk(stack)
+            if self._cable is not None:
+                await self._cable.open()
+                stack.push_async_callback(self._cable.close)
+            await self._start_servers(stack)
+            self.client = await stack.enter_async_context(Client(self.url))
+            self.load = Load(self.client, self.receiver.url)
+            stack.push_async_callback(self.load.stop)
+            stack.push_async_callback(self._stop_watching)
+            yield
+
+    @asynccontextmanager
+    async def fault(self) -> AsyncIterator[None]:
+        """Run the block as the fault: with the load in full swing, and timed."""
+        await self.load.submit()
+        self.probe = Probe(self.url, self.load.handles[0].thread_id)
+        self.probe.start()
+        self.load.attach()
+        await self.until(self._is_in_full_swing, "the load is in full swing")
+        self.began = time.monotonic()
+        self.load.create_more()
+        try:
+            yield
+        finally:
+            self.ended = time.monotonic()
+
+    def over_now(self) -> None:
+        """Say that the fault ends here, where the rest of the block is not part of it."""
+        self.ended = time.monotonic()
+
+    async def kill(self, server: Server) -> None:
+        """SIGKILL a server and measure from here until others may take its runs."""
+        worker = f"%:{server.process.pid}:%"
+        await server.kill()
+        held = await self.postgres.ask(_HELD, [worker])
+        self._watching.append(asyncio.create_task(self._watch_reclaim(time.monotonic(), held)))
+
+    async def keep_servers_running(self) -> None:
+        """Start each server again whenever it has ended, as a supervisor does, until cancelled."""
+        while True:
+            for server in self.servers:
+                if server.has_ended:
+                    await server.start()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def until(self, fact: Callable[[], bool], what: str, seconds: float = SWING_SECONDS) -> None:
+        """Wait until a fact holds.
+
+        Raises:
+            AssertionError: It did not in time; names it.
+        """
+        deadline = time.monotonic() + seconds
+        while not fact():
+            assert time.monotonic() < deadline, f"still not after {seconds:.0f} s: {what}"
+            await asyncio.sleep(POLL_SECONDS / 5)
+
+    async def check(self, *, patience_seconds: float = 90.0) -> None:
+        """Wait for the runs, fill in the outcome, and fail if a count is wrong.
+
+        Args:
+            patience_seconds: How long after the fault a run that has not ended counts as stuck.
+        """
+        found = self.outcome
+        try:
+            await self._until_all_done(patience_seconds)
+            await self.load.until_clients_are_done(CLIENTS_SECONDS)
+            await self._until_called_back()
+            await asyncio.sleep(max(0.0, self.ended + PROBE_ON_SECONDS - time.monotonic()))
+        finally:
+            await self.probe.stop()
+            found.api_back_seconds = self.probe.back_after(self.ended)
+        self._count_callbacks()
+        self._count_clients()
+        self._count_nodes()
+        await self._count_runs()
+        found.check()
+
+    @property
+    def url(self) -> str:
+        """Where clients reach the servers."""
+        return f"http://127.0.0.1:{self._balancer.port}" if self._setup.servers > 1 else self.servers[0].url
+
+    @property
+    def cable(self) -> Proxy:
+        """What the servers reach Postgres by, if the scenario asked for it."""
+        assert self._cable is not None, "the scenario needs through_proxy=True"
+        return self._cable
+
+    def environment(self) -> dict[str, str]:
+        """What a server of this scenario is given."""
+        uri = self.postgres.uri
+        if self._cable is not None:
+            uri = uri.replace(f":{self.postgres.port}/", f":{self._cable.port}/")
+        return {
+            "DATABASE_URI": uri,
+            "REDIS_URI": self.valkey.uri,
+            "FAULTS_JOURNAL": str(self.journal.path),
+        }
+
+    async def _move_to_disk(self, stack: AsyncExitStack) -> None:
+        self.disk = SmallDisk()
+        self.disk.mount()
+        stack.callback(self.disk.unmount)
+        # The unmounting comes after the end of what uses it.
+        stack.push_async_callback(self.postgres.stop)
+        await self.postgres.move_tables_to(self.disk.tables)
+
+    async def _start_servers(self, stack: AsyncExitStack) -> None:
+        clocks = self._setup.clocks_off_by_seconds
+        for number in range(self._setup.servers):
+            clock = clock_off_by(clocks[number]) if clocks else {}
+            server = Server(self._folder / f"server-{number}", self.environment() | clock)
+            self.servers.append(server)
+            stack.push_async_callback(server.stop)
+            await server.start()
+        await asyncio.gather(*(server.wait_until_ready() for server in self.servers))
+        if self._setup.servers > 1:
+            self._balancer = Proxy([server.port for server in self.servers])
+            await self._balancer.open()
+            stack.push_async_callback(self._balancer.close)
+
+    def _is_in_full_swing(self) -> bool:
+        """Some runs are done, and the next ones are in the midst of it."""
+        ended = self.journal.ended
+        return ended(NODES[-1]) >= DONE_BEFORE_THE_FAULT and ended(NODES[0]) >= DONE_BEFORE_THE_FAULT * 3 // 2
+
+    async def _until_all_done(self, patience_seconds: float) -> None:
+        """Wait until no run is pending or running; note when that was."""
+        while time.monotonic() < self.ended + patience_seconds:
+            rows = None if self.load.not_yet_created else await self._rows()
+            if rows is not None and all(row[1] not in ("pending", "running") for row in rows.values()):
+                self.outcome.all_done_seconds = time.monotonic() - self.ended
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _rows(self) -> dict[str, tuple[Any, ...]] | None:
+        """The runs as the database has them, by id; None while it is away."""
+        try:
+            rows = await self.postgres.ask(_RUNS, [[handle.run_id for handle in self.load.handles]])
+        except psycopg.Error:
+            return None
+        return {row[0]: row for row in rows}
+
+    async def _until_called_back(self) -> None:
+        deadline = time.monotonic() + CALLBACKS_SECONDS
+        while time.monotonic() < deadline:
+            if not self._not_called_back():
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _not_called_back(self) -> set[str]:
+        return {handle.run_id for handle in self.load.handles} - set(self.receiver.arrived())
+
+    async def _watch_reclaim(self, since: float, held: list[tuple[Any, ...]]) -> None:
+        ids, tokens = [row[0] for row in held], [row[1] for row in held]
+        while True:
+            ((count,),) = await self.postgres.ask(_STILL_HELD, [ids, tokens])
+            if not count:
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        longest = self.outcome.reclaimed_seconds or 0.0
+        self.outcome.reclaimed_seconds = max(longest, time.monotonic() - since)
+
+    async def _stop_watching(self) -> None:
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+
+    def _count_callbacks(self) -> None:
+        asked = {handle.run_id for handle in self.load.handles}
+        arrived = self.receiver.arrived()
+        self.outcome.callbacks_missing = len(self._not_called_back())
+        self.outcome.callbacks_doubled = sum(arrived[run_id] > 1 for run_id in asked)
+
+    def _count_clients(self) -> None:
+        clients = self.load.clients
+        self.outcome.clients_right = clients.right
+        self.outcome.clients_told = clients.told
+        self.outcome.clients_wrong = len(clients.wrong)
+        self.outcome.stream_gaps = clients.stream_gaps
+        self.outcome.evidence += clients.wrong
+
+    def _count_nodes(self) -> None:
+        twice = repeated(self.journal.notes(), NODES)
+        self.outcome.completed_twice = len(twice.completed)
+        self.outcome.in_flight_twice = len(twice.in_flight)
+        self.outcome.evidence += [f"run {run_id}: node {node} again" for run_id, node in twice.completed]
+
+    async def _count_runs(self) -> None:
+        found, rows = self.outcome, await self._rows()
+        assert rows is not None, "Postgres is away at the end of the scenario"
+        found.lost = self.load.not_yet_created
+        for handle in self.load.handles:
+            row = rows.get(handle.run_id)
+            if row is None:
+                found.lost += 1
+                continue
+            _, status, attempt, first_error, values = row
+            found.retried += attempt > 1
+            if status == "success" and values == {"visited": list(NODES)}:
+                found.succeeded += 1
+                continue
+            if status in ("pending", "running"):
+                found.stuck += 1
+            else:
+                found.errored += 1
+            found.evidence.append(
+                f"run {handle.run_id}: {status}, attempt {attempt}, first error {first_error},"
+                f" values {json.dumps(values)}"
+            )
+        threads = [handle.thread_id for handle in self.load.handles]
+        ((doubled,),) = await self.postgres.ask(_DOUBLED, [threads])
+        found.doubled = int(doubled)
