@@ -76,7 +76,10 @@ def _head(report: Report) -> list[str]:
 
 def _goals(report: Report) -> list[str]:
     told = _text(
-        "Ratios within this run, of the default engine (isolated loops).", tables.disturbance(report)
+        "Ratios within a round of this run, of the default engine (isolated loops), in the round that speaks",
+        "most against it: the in-memory server keeps all in one process and slows down as it fills, so that",
+        "its first round is its best.",
+        tables.disturbance(report),
     )
     return ["## Goals", told, markdown(tables.goals(report))]
 

@@ -62,9 +62,9 @@ async def test_wrong_and_failed_requests_are_counted_and_told_and_are_no_through
     assert "WrongAnswerError: for 1" in seen.faults
 
 
-def test_a_goal_is_the_median_of_the_ratios_within_each_round() -> None:
+def test_a_goal_is_judged_by_its_worst_round() -> None:
     rows = [
-        *(_measured("isolated", number, rate) for number, rate in ((1, 50), (2, 90), (3, 160))),
+        *(_measured("isolated", number, rate) for number, rate in ((1, 85), (2, 90), (3, 160))),
         *(_measured("dev", number, rate) for number, rate in ((1, 100), (2, 100), (3, 200))),
         *(_measured("shared", number, 100) for number in (1, 2, 3)),
     ]

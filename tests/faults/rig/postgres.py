@@ -78,7 +78,8 @@ class Postgres:
             psycopg.Error: Postgres is away.
         """
         async with await self._connect() as connection:
-            return await (await connection.execute(statement, parameters)).fetchall()
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall() if cursor.description else []
 
     async def _connect(self, database: str | None = None) -> psycopg.AsyncConnection[tuple[Any, ...]]:
         return await psycopg.AsyncConnection.connect(
