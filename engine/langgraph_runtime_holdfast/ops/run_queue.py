@@ -52,7 +52,7 @@ WITH due AS (
         ORDER BY available_at, run_id LIMIT 1
     ))
     ORDER BY created_at, run_id
-    LIMIT %(limit)s
+    LIMIT {{limit}}
     FOR UPDATE SKIP LOCKED
 )
 UPDATE run SET status = 'running', attempt = attempt + 1, lease_token = nextval('lease_token'),
@@ -123,18 +123,19 @@ async def claim(limit: int) -> list[tuple[dict[str, Any], Lease, tuple[str, str 
         For each: the run as the API has it, its lease, and the wish to cancel it (action and reason) that an
         earlier worker did not live to see.
     """
+    # As text, because a plan for any limit would sort the whole queue.
+    statement = _CLAIM.format(limit=int(limit))
     parameters = {
-        "limit": limit,
         "worker": WORKER_ID,
         "seconds": settings().lease_seconds,
         "may_suspect": all(lease.deaths < _SUSPECT_AFTER_DEATHS for lease in heartbeat().all_held()),
     }
     async with connect() as handle:
         try:
-            rows = await handle.fetch(_CLAIM, parameters, often=True)
+            rows = await handle.fetch(statement, parameters, often=True)
         except psycopg.errors.UniqueViolation:
             # Another claim was quicker with a run of the same thread; the next look sees it.
-            rows = await handle.fetch(_CLAIM, parameters, often=True)
+            rows = await handle.fetch(statement, parameters, often=True)
     rows.sort(key=lambda row: (row["created_at"], row["run_id"]))
     return [_claimed(row) for row in rows]
 
