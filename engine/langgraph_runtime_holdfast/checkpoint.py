@@ -42,7 +42,6 @@ from langgraph_runtime_holdfast.checkpoint_seal import (
     seals_blobs,
 )
 from langgraph_runtime_holdfast.checkpoint_writer import CheckpointWriter
-from langgraph_runtime_holdfast.connection import Connection, quick_seconds
 from langgraph_runtime_holdfast.database import Executor, Handle, pool
 from langgraph_runtime_holdfast.errors import EngineError
 
@@ -212,7 +211,6 @@ class Saver(AsyncPostgresSaver):
         # The library asks for a pipeline where it writes, which is in `aput`.
         if not pipeline:
             async with super()._cursor() as cursor:
-                cast("Connection", cursor.connection).patience_seconds = quick_seconds()
                 yield cursor
             return
         writer = self._writer()

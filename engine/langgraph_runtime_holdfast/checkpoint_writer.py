@@ -13,7 +13,7 @@ A statement that the database did not take is repeated: it changes nothing when 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
@@ -112,14 +112,24 @@ class Batch:
 class CheckpointWriter:
     """Writes batches one after the other; belongs to a loop, and to a run if it works under a lease."""
 
-    def __init__(self, run_id: UUID | None = None, token: int | None = None, *, behind: bool = False) -> None:
+    def __init__(
+        self,
+        run_id: UUID | None = None,
+        token: int | None = None,
+        *,
+        behind: bool = False,
+        check: Callable[[], None] | None = None,
+    ) -> None:
         """Write nothing yet.
 
         Args:
             run_id: The run that saves; None for a caller of the API.
             token: Its lease's.
             behind: Take entries without waiting for them to be written.
+            check: Raises if the run may be another worker's. What it saves is taken all the same: if it is
+                not, a finished step need not be done again.
         """
+        self._check = check
         self._lease = {"run_id": run_id, "token": token}
         self._behind = behind
         self._next: Batch | None = None
@@ -148,6 +158,8 @@ class CheckpointWriter:
         batch = self.batch()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write_on())
+        if self._check is not None:
+            self._check()
         if not self._behind or batch.is_full():
             self._hurry.set()
             await asyncio.shield(batch.written)

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import structlog
 
-from langgraph_runtime_holdfast.database import connect
 from langgraph_runtime_holdfast.gauges import report_wait
 from langgraph_runtime_holdfast.isolated_loop import IsolatedLoop, Submission
 from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat, held
@@ -23,7 +22,7 @@ from langgraph_runtime_holdfast.ops.runs import Runs
 from langgraph_runtime_holdfast.ops.signals import listen, wake_here
 from langgraph_runtime_holdfast.outbox.deliverer import delivering
 from langgraph_runtime_holdfast.retry import RETRIABLE_EXCEPTIONS
-from langgraph_runtime_holdfast.settings import settings
+from langgraph_runtime_holdfast.sweeper import sweep_on
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -85,7 +84,7 @@ class Queue:
         """Claim and start runs until cancelled."""
         await logger.ainfo("Starting the queue", jobs=self._slots, isolated_loops=bool(self._loops))
         claiming = asyncio.create_task(self._claim_on())
-        helpers = [asyncio.create_task(work) for work in (listen(), self._sweep_on())]
+        helpers = [asyncio.create_task(work) for work in (listen(), sweep_on())]
         try:
             # Not cancelled with this task: a claim that is under way must be known.
             await asyncio.shield(claiming)
@@ -196,32 +195,7 @@ class Queue:
             await settle(job.lease, asyncio.CancelledError())
             heartbeat().release(job.lease)
 
-    async def _sweep_on(self) -> None:
-        """Take over the runs of dead workers, as long as the database can be relied on."""
-        # A dead worker's runs thus wait for a lease and a quarter, at most.
-        lease = settings().lease_seconds
-        rest = lease / 4
-        while True:
-            await asyncio.sleep(rest)
-            # When the database was away, living workers could not extend their leases either; they get the
-            # time to do so before anybody takes their runs.
-            rest = lease
-            try:
-                if await _answers_within(lease / 4):
-                    await Runs.sweep()
-                    rest = lease / 4
-            except Exception as error:
-                await logger.awarning("Dead workers cannot be looked for now", error=str(error))
-
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _answers_within(seconds: float) -> bool:
-    """Whether Postgres answers, and soon: a hung one may answer what it was asked long ago."""
-    asked_at = time.monotonic()
-    async with connect() as handle:
-        await handle.fetch_one("SELECT 1", often=True)
-    return time.monotonic() - asked_at < seconds

@@ -47,7 +47,7 @@ class Explaining(Handle):
         """No statement yet."""
         self.plan = ""
 
-    async def fetch(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> list[Row]:
+    async def fetch(self, statement: str, parameters: Parameters = None, **_: Any) -> list[Row]:
         """Keep the plan, and return the rows."""
         plan = await super().fetch(f"EXPLAIN {statement}", parameters)
         self.plan = "\n".join(row["QUERY PLAN"] for row in plan)

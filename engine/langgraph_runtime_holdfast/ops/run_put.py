@@ -94,8 +94,8 @@ async def put_run(conn: Handle, new: NewRun) -> list[Row]:
     async def create() -> list[Row]:
         nonlocal tried
         is_repetition, tried = tried, True
-        if is_repetition and (made := await conn.fetch_one(_RUN, {"run_id": new.run_id})) is not None:
-            return [made, *await _others(conn, new)]
+        if is_repetition:
+            return await _add_unless_there(conn, new)
         return await _add(conn, new)
 
     try:
@@ -114,7 +114,29 @@ class _NothingToDo(Exception):  # noqa: N818 - no error
     """Rolls the transaction back."""
 
 
-async def _add(conn: Handle, new: NewRun) -> list[Row]:
+async def _add_unless_there(conn: Handle, new: NewRun) -> list[Row]:
+    """Add a run that an earlier attempt may have added, or may be about to: its answer was lost."""
+    while (made := await conn.fetch_one(_RUN, {"run_id": new.run_id})) is None:
+        try:
+            return await _add(conn, new, is_repetition=True)
+        except (psycopg.errors.UniqueViolation, _StaleError):
+            # It came between the look and this attempt, most likely; the next look shows it.
+            place = await find_place(conn, new.assistant["assistant_id"], new.thread_id)
+            if place is None:
+                raise _NothingToDo from None
+            new = replace(new, place=place)
+        except _NothingToDo:
+            # So it may have done here too: a cron that it has advanced is not due any more.
+            if await conn.fetch_one(_RUN, {"run_id": new.run_id}) is None:
+                raise
+    return [made, *await _others(conn, new)]
+
+
+class _StaleError(Exception):
+    """The thread or the assistant has changed."""
+
+
+async def _add(conn: Handle, new: NewRun, *, is_repetition: bool = False) -> list[Row]:
     firing = FIRING.get()
     while True:
         row = await _row(new)
@@ -132,6 +154,8 @@ async def _add(conn: Handle, new: NewRun) -> list[Row]:
         if not added[0]["is_stale"]:
             return [{name: value for name, value in each.items() if name != "is_stale"} for each in added]
         # Another request was quicker with this thread, or what was remembered does not hold any more.
+        if is_repetition:
+            raise _StaleError
         place = await find_place(conn, new.assistant["assistant_id"], new.thread_id)
         if place is None:
             raise _NothingToDo

@@ -16,7 +16,7 @@ import psycopg
 
 from langgraph_runtime_holdfast.availability import RETRY_AFTER_EXHAUSTED_SECONDS, is_exhausted
 from langgraph_runtime_holdfast.database import Executor, Row, connect
-from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat
+from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat, now
 from langgraph_runtime_holdfast.ops.signals import wake_all, wake_here
 from langgraph_runtime_holdfast.settings import WORKER_ID, settings
 
@@ -83,9 +83,11 @@ UPDATE run SET status = 'pending', lease_token = NULL, leased_until = NULL, avai
     first_error = coalesce(first_error, format('The worker %%s died, or lost the database', leased_by))
 WHERE run_id IN (
     SELECT run_id FROM run
-    WHERE status = 'running' AND leased_until < now()
+    WHERE %(may_take)s AND status = 'running' AND leased_until < now()
       -- A database that was away could not be told of the heartbeats.
       AND pg_postmaster_start_time() < now() - make_interval(secs => %(seconds)s)
+      -- Nor could one in which this has waited for a lock.
+      AND clock_timestamp() < now() + make_interval(secs => %(seconds)s / 4)
     ORDER BY leased_until LIMIT 500
     FOR UPDATE SKIP LOCKED
 )
@@ -131,22 +133,25 @@ async def claim(limit: int) -> list[tuple[dict[str, Any], Lease, tuple[str, str 
         "may_suspect": all(lease.deaths < _SUSPECT_AFTER_DEATHS for lease in heartbeat().all_held()),
     }
     async with connect() as handle:
+        asked_at = now()
         try:
             rows = await handle.fetch(statement, parameters, often=True)
         except psycopg.errors.UniqueViolation:
             # Another claim was quicker with a run of the same thread; the next look sees it.
             rows = await handle.fetch(statement, parameters, often=True)
     rows.sort(key=lambda row: (row["created_at"], row["run_id"]))
-    return [_claimed(row) for row in rows]
+    held_until = asked_at + settings().lease_seconds
+    return [_claimed(row, held_until) for row in rows]
 
 
-def _claimed(row: Row) -> tuple[dict[str, Any], Lease, tuple[str, str | None] | None]:
+def _claimed(row: Row, held_until: float) -> tuple[dict[str, Any], Lease, tuple[str, str | None] | None]:
     run = {name: row[name] for name in RUN_FIELDS}
-    return run, _lease(row, run), _wish(row)
+    return run, _lease(row, run, held_until), _wish(row)
 
 
-def _lease(row: Row, run: dict[str, Any]) -> Lease:
+def _lease(row: Row, run: dict[str, Any], held_until: float) -> Lease:
     return Lease(
+        held_until=held_until,
         run_id=row["run_id"],
         thread_id=row["thread_id"],
         token=row["lease_token"],
@@ -220,10 +225,19 @@ def _back_off_seconds(attempt: int, error: BaseException | None) -> float:
     return longest * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, protects nothing
 
 
-async def sweep() -> Sequence[UUID]:
-    """Put the runs of dead workers back into the queue, and forget old results; returns the runs."""
+async def sweep(*, may_take: bool = True) -> Sequence[UUID]:
+    """Put the runs of dead workers back into the queue, and forget old results; returns the runs.
+
+    Args:
+        may_take: Without it nothing is changed, but the same locks are asked for, so that whether this is
+            answered in time tells whether heartbeats are.
+    """
     async with connect() as handle:
-        rows = await handle.fetch(_SWEEP, {"seconds": settings().lease_seconds}, often=True)
+        rows = await handle.fetch(
+            _SWEEP, {"seconds": settings().lease_seconds, "may_take": may_take}, often=True
+        )
+        if not may_take:
+            return []
         await handle.execute(
             "DELETE FROM run_result WHERE created_at < now() - make_interval(mins => %(minutes)s)",
             {"minutes": _KEPT_RESULT_MINUTES},

@@ -24,6 +24,7 @@ from langgraph_runtime_holdfast.feed import BEGINNING, Entry, follower, past
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.filters import restrict
 from langgraph_runtime_holdfast.ops.hints import attempt
+from langgraph_runtime_holdfast.ops.lease import current_lease
 from langgraph_runtime_holdfast.ops.run_feed import append_event, is_done, run_feed
 from langgraph_runtime_holdfast.ops.run_hub import CONTROL, LOST, Listener, listen_to
 from langgraph_runtime_holdfast.ops.run_result import kept_result, thread_result
@@ -196,7 +197,13 @@ class RunStream(Authenticated):
         thread_id: UUID | str | None = None,
         resumable: bool = False,
     ) -> None:
-        """Add an event to the run's feed; never fails, a Valkey that is away loses it."""
+        """Add an event to the run's feed; a Valkey that is away loses it.
+
+        Raises:
+            LeaseLapsedError: The run may be another worker's; between two steps is the moment to stop.
+        """
+        if (lease := current_lease()) is not None:
+            lease.require()
         await append_event(as_uuid(run_id, "run ID"), event, message, resumable=resumable)
 
 

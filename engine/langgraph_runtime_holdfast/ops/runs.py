@@ -85,9 +85,9 @@ class Runs(Authenticated):
         return enter(run_id, thread_id, loop, resumable)
 
     @staticmethod
-    async def sweep() -> None:
-        """Put the runs of dead workers back into the queue."""
-        if swept := await run_queue.sweep():
+    async def sweep(*, may_take: bool = True) -> None:
+        """Put the runs of dead workers back into the queue; see `run_queue.sweep`."""
+        if swept := await run_queue.sweep(may_take=may_take):
             await logger.awarning(
                 "Took over the runs of a dead worker", run_ids=[str(each) for each in swept]
             )
@@ -293,7 +293,7 @@ class Runs(Authenticated):
 
     @staticmethod
     async def set_status(conn: Handle, run_id: UUID | str, status: str) -> Row | None:
-        """Set a run's status; "pending" by its worker puts it back into the queue after a back-off."""
+        """Set a run's status; "pending" by its worker is done by `enter`, which knows why."""
         run_id = as_uuid(run_id, "run ID")
         lease = current_lease()
         if lease is not None and lease.run_id == run_id:
@@ -301,7 +301,6 @@ class Runs(Authenticated):
                 raise ValueError(
                     f"A worker sets a run's end together with its thread's, not to {status} alone"
                 )
-            await run_queue.put_back(conn, lease, None)
             return None
         return await conn.fetch_one(_SET_STATUS, {"run_id": run_id, "status": status})
 
