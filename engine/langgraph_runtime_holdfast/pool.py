@@ -37,6 +37,12 @@ _SESSION: Final = {
     "tcp_keepalives_count": "3",
 }
 
+# What is set for a session behind a pooler would be everybody's: there the row that sets it has no source.
+_INTRODUCE: Final = """
+SELECT pg_backend_pid() = %(pid)s AS is_direct, current_setting('synchronous_standby_names') <> ''
+    AS waits_for_standby, (SELECT array[''{settings}] WHERE pg_backend_pid() = %(pid)s) AS session
+"""
+
 IS_CALL: ContextVar[bool] = ContextVar("is_call", default=False)
 """Set while the API serves a call: calls leave a fifth of the connections to claims, ends of runs, probes."""
 
@@ -127,13 +133,10 @@ class Freshness:
         connection.owns_thread = self._owns_thread
         connection.is_there = self._is_there
         connection.on_silence = self.replace
-        pooled = await is_pooled(connection)
+        row = await _introduced(connection)
         # Behind a pooler the next statement may go to a server connection that knows of no prepared one.
-        connection.prepare_threshold = None if pooled else _PREPARE_AFTER
-        row: Any = await (await connection.execute("SHOW synchronous_standby_names")).fetchone()
-        connection.may_cancel = not row["synchronous_standby_names"]
-        if not pooled:
-            await _set_session(connection)
+        connection.prepare_threshold = _PREPARE_AFTER if row["is_direct"] else None
+        connection.may_cancel = not row["waits_for_standby"]
 
     async def replace(self) -> None:
         """Replace all connections: the server is gone, or another one."""
@@ -210,20 +213,20 @@ async def is_pooled(connection: AsyncConnection[Any]) -> bool:
     return int(named) != connection.info.backend_pid
 
 
-async def _set_session(connection: Connection) -> None:
+async def _introduced(connection: Connection) -> Any:
+    """Make a session's settings, and learn what it is, in the one round trip of a new connection."""
     wanted = {**_SESSION, "idle_in_transaction_session_timeout": f"{settings().statement_seconds:g}s"}
-    try:
-        await _set(connection, wanted)
-    except psycopg.errors.InvalidParameterValue:
-        # Not every system that Postgres runs on has each of them.
-        for name, value in wanted.items():
-            with suppress(psycopg.errors.InvalidParameterValue):
-                await _set(connection, {name: value})
-
-
-async def _set(connection: Connection, wanted: dict[str, str]) -> None:
-    calls = ", ".join("set_config(%s, %s, false)" for _ in wanted)
-    await connection.execute(f"SELECT {calls}", [text for pair in wanted.items() for text in pair])
+    while True:
+        parameters = {"pid": connection.info.backend_pid, **wanted}
+        calls = "".join(f", set_config('{name}', %({name})s, false)" for name in wanted)
+        try:
+            cursor = await connection.execute(_INTRODUCE.format(settings=calls), parameters)
+        except psycopg.errors.InvalidParameterValue as error:
+            # Not every system that Postgres runs on has each of them.
+            refused = [name for name in wanted if f'"{name}"' in str(error)] or list(wanted)
+            wanted = {name: value for name, value in wanted.items() if name not in refused}
+        else:
+            return await cursor.fetchone()
 
 
 def _is_readable(connection: Connection) -> bool:
