@@ -42,7 +42,7 @@ async def handle(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 @pytest.fixture
 def bystander(handle: Handle, database_uri: str) -> Iterator[psycopg.Connection]:
-    """Somebody else's connection, who locks what the engine needs; closed, so that no lock outlives the test."""
+    """Somebody else's connection, who locks what the engine needs, for no longer than the test."""
     with psycopg.connect(database_uri) as connection:
         yield connection
         connection.rollback()
@@ -76,7 +76,7 @@ async def test_a_save_that_takes_longer_than_a_lease_does_not_lose_it(
 async def test_a_worker_that_cannot_extend_stops_in_time_and_loses_nothing(
     handle: Handle, bystander: psycopg.Connection
 ) -> None:
-    """Before anybody else may begin: what it has is saved when the table is free, and no attempt is counted."""
+    """Before anybody else may begin; what it has is saved once the table is free, and no attempt counts."""
     from langgraph_api.asyncio import ValueEvent
 
     from langgraph_runtime_holdfast.ops.lease import LeaseLapsedError, now
@@ -126,7 +126,7 @@ async def test_nothing_is_taken_until_the_table_has_answered_for_a_whole_lease(
         assert await column(handle, "leased_until < now()", run_id)
 
         async def is_taken() -> bool:
-            return await column(handle, "status", run_id) == "pending"
+            return bool(await column(handle, "status", run_id) == "pending")
 
         await until(is_taken, "the run of the dead worker is taken", seconds=LEASE_SECONDS * 5)
         assert time.monotonic() - freed_at > LEASE_SECONDS * 0.7

@@ -183,6 +183,35 @@ async def test_a_create_whose_answer_is_lost_makes_one_run(
     assert await handle.fetch("SELECT count(*) AS n FROM run") == [{"n": 1}]
 
 
+async def test_creates_that_wait_for_a_lock_make_one_run_each(handle: Handle) -> None:
+    """As CREATE INDEX takes it; the first attempts are given up, and yet be done when the lock is gone."""
+    from langgraph_runtime_holdfast.connection import ServerSilentError
+
+    busy, free = await new_thread(handle), await new_thread(handle)
+    await new_run(handle, busy)
+    given_up: list[asyncio.Task[list[Row]]] = []
+    fetch = Handle.fetch
+
+    async def give_up(self: Handle, statement: str, *args: Any, **options: Any) -> list[Row]:
+        if "add_run" not in statement or len(given_up) >= 8:
+            return await fetch(self, statement, *args, **options)
+        given_up.append(asyncio.create_task(fetch(self, statement, *args, **options)))
+        await asyncio.sleep(0.2)
+        raise ServerSilentError(0.2)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Handle, "fetch", give_up)
+        async with handle.transaction() as locking:
+            await locking.execute("LOCK TABLE run IN SHARE MODE")
+            threads = [busy, free, free, *[await new_thread(handle) for _ in range(5)]]
+            creates = [asyncio.create_task(new_run(handle, thread)) for thread in threads]
+            await asyncio.sleep(1.5)  # the lock, longer than several attempts
+        made = await asyncio.gather(*creates)
+    await asyncio.gather(*given_up, return_exceptions=True)
+    assert len(given_up) == len(set(made)) == 8
+    assert await handle.fetch("SELECT count(*) AS n FROM run") == [{"n": 9}]
+
+
 async def test_a_stateless_result_reaches_its_listener_without_valkey(handle: Handle) -> None:
     """The thread is gone by then, so the result is kept apart."""
     from langgraph_runtime_holdfast.ops import Runs, Threads
