@@ -17,7 +17,7 @@ from psycopg import Rollback
 
 from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row
 from langgraph_runtime_holdfast.ops import run_hub
-from langgraph_runtime_holdfast.ops.crons import FIRING, Firing, advance
+from langgraph_runtime_holdfast.ops.crons import FIRING, Firing, advance, put_off
 from langgraph_runtime_holdfast.ops.encryption import encrypted
 from langgraph_runtime_holdfast.ops.filters import allows
 from langgraph_runtime_holdfast.ops.places import Place, find_place
@@ -103,6 +103,7 @@ async def put_run(conn: Handle, new: NewRun) -> list[Row]:
     except _NothingToDo:
         return []
     except TRANSIENT as error:
+        put_off()
         raise DatabaseAwayError(f"The run could not be created: {error}") from error
     if rows and rows[0]["run_id"] == new.run_id:
         run_hub.created(new.run_id, new.kwargs)
