@@ -127,10 +127,22 @@ class Connection(AsyncConnection[DictRow]):
             StatementTooSlowError: It did not come in time, and the statement was ended.
             LimitExceededError: Instead of an OperationalError, which would be tried again.
         """
+        # Most answers come at once, and need not be watched while they come.
+        is_watched = self.owns_thread or self.patience_seconds is not None
+        self._moved_at = time.monotonic()
+        if is_watched:
+            gen = self._watched(gen)
         try:
+            return await super().wait(gen, interval, timeout or self.patience_seconds or trust_seconds())
+        except psycopg.errors._WaitTimeout:
             if timeout is not None:  # the library's own bound
-                return await super().wait(gen, interval, timeout)
-            return await self._answer(self._watched(gen), interval)
+                raise
+        except psycopg.OperationalError as error:
+            if not is_limit(error):
+                raise
+            raise LimitExceededError(str(error)) from error
+        try:
+            return await self._answer(gen if is_watched else self._watched(gen), interval)
         except psycopg.OperationalError as error:
             if not is_limit(error):
                 raise
@@ -142,25 +154,24 @@ class Connection(AsyncConnection[DictRow]):
         return settings().statement_seconds + self.payload_bytes / BYTES_PER_SECOND + self.extra_seconds
 
     async def _answer(self, gen: Any, interval: float) -> Any:
+        """Wait for an answer that has not come as soon as most do."""
         limit, trust = self._limit_seconds(), trust_seconds()
-        asked_at = self._moved_at = time.monotonic()
-        pause = min(limit, trust)
+        asked_at = 0.0
         while True:
-            try:
-                return await super().wait(gen, interval, pause)
-            except psycopg.errors._WaitTimeout:
-                now = time.monotonic()
-            silent_seconds = now - self._moved_at
+            silent_seconds = time.monotonic() - self._moved_at
             if silent_seconds >= limit:
                 return await self._give_up(gen, limit)
-            if min(silent_seconds, now - asked_at) >= trust:
-                await self._ask(gen, silent_seconds)
+            if time.monotonic() - max(asked_at, self._moved_at) >= trust:
+                await self._ask(silent_seconds)
                 asked_at = time.monotonic()
-            since = max(self._moved_at, asked_at)
-            now = time.monotonic()
-            pause = max(_LAST_LOOK_SECONDS, min(self._moved_at + limit, since + trust) - now)
+            look_at = min(self._moved_at + limit, max(asked_at, self._moved_at) + trust)
+            try:
+                pause = max(_LAST_LOOK_SECONDS, look_at - time.monotonic())
+                return await super().wait(gen, interval, pause)
+            except psycopg.errors._WaitTimeout:
+                continue
 
-    async def _ask(self, gen: Any, seconds: float) -> None:
+    async def _ask(self, seconds: float) -> None:
         """Find out whether it is the server that is silent, or only this statement that takes its time."""
         try:
             if self.is_there is None or await self.is_there(self):

@@ -58,10 +58,14 @@ class Pool(AsyncConnectionPool[Connection]):
 
     @asynccontextmanager
     async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109
-        """Take a connection, in a transaction's bounds unless it commits by itself."""
+        """Take a connection for a while."""
+        # Nothing is left to end here: they commit by themselves, and who begins a transaction ends it.
         if not IS_CALL.get():
-            async with super().connection(timeout) as taken:
+            taken = await self.getconn(timeout)
+            try:
                 yield taken
+            finally:
+                await self.putconn(taken)
             return
         wait_seconds = self.timeout if timeout is None else timeout
         if self._of_calls.locked():
@@ -75,8 +79,11 @@ class Pool(AsyncConnectionPool[Connection]):
         else:
             await self._of_calls.acquire()
         try:
-            async with super().connection(wait_seconds) as taken:
+            taken = await self.getconn(wait_seconds)
+            try:
                 yield taken
+            finally:
+                await self.putconn(taken)
         finally:
             self._of_calls.release()
 
