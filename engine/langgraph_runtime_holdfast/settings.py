@@ -37,7 +37,7 @@ class EngineSettings(BaseSettings):
     pool_timeout_seconds: float = Field(default=15.0, gt=0, alias="HOLDFAST_POOL_TIMEOUT_SECONDS")
     """How long a call waits for a connection."""
     statement_seconds: float = Field(default=15.0, ge=5, le=86_400, alias="HOLDFAST_STATEMENT_SECONDS")
-    """How long Postgres may take to answer before its connection is given up."""
+    """How long a statement may be silent before it is ended; one with large parameters gets longer."""
     lease_seconds: float = Field(default=10.0, ge=2, le=3600, alias="HOLDFAST_LEASE_SECONDS")
     """How long a worker holds a run without a heartbeat; then another may take it."""
     poll_seconds: float = Field(default=1.0, gt=0, le=60, alias="HOLDFAST_POLL_SECONDS")
