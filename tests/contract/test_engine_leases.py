@@ -85,7 +85,7 @@ async def test_a_worker_that_cannot_extend_stops_in_time_and_loses_nothing(
     lease = await held_lease(handle)
     done = ValueEvent()
     with lease.entered(done):
-        bystander.execute("LOCK TABLE run IN ACCESS EXCLUSIVE MODE")
+        bystander.execute("LOCK TABLE run_inflight IN ACCESS EXCLUSIVE MODE")
         async with asyncio.timeout(LEASE_SECONDS + 5):
             reason = await done.wait()
     assert isinstance(reason, LeaseLapsedError)
@@ -119,7 +119,7 @@ async def test_nothing_is_taken_until_the_table_has_answered_for_a_whole_lease(
     try:
         await asyncio.sleep(LEASE_SECONDS * 1.5)  # it has seen enough
         ((_, lease, _),) = await claim(1)  # with no heartbeat
-        bystander.execute("LOCK TABLE run IN SHARE MODE")
+        bystander.execute("LOCK TABLE run_inflight IN SHARE MODE")
         await asyncio.sleep(LEASE_SECONDS * 1.5)
         bystander.rollback()
         freed_at = time.monotonic()
