@@ -55,8 +55,10 @@ SELECT set_config('statement_timeout', %s, true), set_config('synchronous_commit
 _EXTEND_TRIES: Final = 3
 _EXTEND_PAUSE_SECONDS: Final = 0.05
 _LONGEST_LOOK_SECONDS: Final = 1.0
+# A run that has just ended is still the worker's, until it lets go of it.
 _LOOK: Final = """
-SELECT run_id, lease_token, cancel_action, cancel_reason FROM run_inflight WHERE run_id = ANY(%(run_ids)s)
+SELECT run_id, coalesce(flight.lease_token, run.lease_token) AS lease_token, cancel_action, cancel_reason
+FROM run LEFT JOIN run_inflight AS flight USING (run_id) WHERE run_id = ANY(%(run_ids)s)
 """
 
 
