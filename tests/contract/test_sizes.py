@@ -29,14 +29,14 @@ MEGABYTE = 1_000_000
 def large(
     engine: str, services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OutboxServer]:
-    """A server that takes up to 9 MB of anything, and keeps 8 MB of events."""
+    """A server that takes up to 3 MB of anything, and keeps 4 MB of events."""
     with running_outbox_server(
         tmp_path_factory.mktemp("large"),
         services,
         services.make_database("large"),
         HTTP_MAX_REQUEST_BODY_BYTES="50000000",
-        HOLDFAST_LARGEST_MB="9",
-        HOLDFAST_FEED_MB="8",
+        HOLDFAST_LARGEST_MB="3",
+        HOLDFAST_FEED_MB="4",
         # A statement's limit must not be what a slow machine fails by.
         HOLDFAST_LEASE_SECONDS="60",
         BG_JOB_TIMEOUT_SECS="60",
@@ -70,10 +70,10 @@ async def test_a_large_state_goes_through_whole(
     """Run, callback, stream, state, history and deletion."""
     thread_id = (await sdk.threads.create())["thread_id"]
     values: Any = await sdk.runs.wait(
-        thread_id, "grows", input={"megabytes": 4}, webhook=receiver.url("large"), durability="async"
+        thread_id, "grows", input={"megabytes": 1.2}, webhook=receiver.url("large"), durability="async"
     )
     assert values["left"] == values["right"]
-    assert len(values["left"]) == 4 * MEGABYTE
+    assert len(values["left"]) == 1.2 * MEGABYTE
 
     async def came() -> bool:
         return bool(receiver.came["large"])
@@ -99,20 +99,20 @@ async def test_what_is_too_large_is_refused_by_name(
 ) -> None:
     """A create, an update, a run's end, and an answer: the size, the setting, and what to do."""
     thread_id = (await sdk.threads.create(graph_id="grows"))["thread_id"]
-    too_large = {"left": "x" * (10 * MEGABYTE)}
+    too_large = {"left": "x" * (4 * MEGABYTE)}
     for path, body in (
         (f"/threads/{thread_id}/runs", {"assistant_id": "grows", "input": too_large}),
         (f"/threads/{thread_id}/state", {"values": too_large}),
     ):
         answer = await http.post(path, json=body)
         assert answer.status_code == 413
-        assert "10.0 MB" in answer.text
-        assert "HOLDFAST_LARGEST_MB=9" in answer.text
+        assert "4.0 MB" in answer.text
+        assert "HOLDFAST_LARGEST_MB=3" in answer.text
     assert await sdk.runs.list(thread_id) == []
 
     # Each of two channels is small enough, both together are not.
     run = await sdk.runs.create(
-        thread_id, "grows", input={"megabytes": 5}, webhook=receiver.url("refused"), durability="sync"
+        thread_id, "grows", input={"megabytes": 2}, webhook=receiver.url("refused"), durability="sync"
     )
     joined: Any = await sdk.runs.join(thread_id, run["run_id"])
     run = await sdk.runs.get(thread_id, run["run_id"])
@@ -125,20 +125,20 @@ async def test_what_is_too_large_is_refused_by_name(
     await until(came, "the callback")
     [delivery] = receiver.came["refused"]
     for told in (json.dumps(joined), json.dumps(thread["error"]), json.dumps(delivery.json["error"])):
-        assert "10.0 MB" in told
-        assert "HOLDFAST_LARGEST_MB=9" in told
+        assert "4.0 MB" in told
+        assert "HOLDFAST_LARGEST_MB=3" in told
 
     # One channel alone is too large: the run ends in the same way.
     thread_id = (await sdk.threads.create())["thread_id"]
-    run = await sdk.runs.create(thread_id, "grows", input={"megabytes": 10}, durability="async")
+    run = await sdk.runs.create(thread_id, "grows", input={"megabytes": 4}, durability="async")
     joined = await sdk.runs.join(thread_id, run["run_id"])
     assert "the channel 'left'" in json.dumps(joined)
     assert (await sdk.runs.get(thread_id, run["run_id"]))["status"] == "error"
 
     # States that are each small enough, and together are not.
     for _ in range(3):
-        await sdk.runs.wait(thread_id, "grows", input={"megabytes": 4}, durability="sync")
+        await sdk.runs.wait(thread_id, "grows", input={"megabytes": 1.2}, durability="sync")
     history = await http.post(f"/threads/{thread_id}/history", json={"limit": 20})
     assert history.status_code == 413
-    assert "HOLDFAST_LARGEST_MB=9" in history.text
+    assert "HOLDFAST_LARGEST_MB=3" in history.text
     assert "`limit`" in history.text
