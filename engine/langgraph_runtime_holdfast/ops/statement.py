@@ -6,7 +6,6 @@ Nothing a caller sends ever becomes SQL text: values are parameters, and names c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -56,16 +55,13 @@ def json_text(value: Any) -> str:
     return encoded.decode()
 
 
-@dataclass(frozen=True, slots=True)
-class JsonBytes:
+class JsonBytes(bytes):
     """JSON that is sent to Postgres as it is: what is large need not be decoded only to be encoded again."""
-
-    data: bytes
 
 
 class _JsonBytesDumper(Dumper):
     def dump(self, obj: JsonBytes) -> bytes:
-        return obj.data
+        return obj
 
 
 adapters.register_dumper(JsonBytes, _JsonBytesDumper)
