@@ -23,6 +23,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from langgraph_runtime_holdfast.database import Handle
+from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.retry import patiently
 
 _SAVE: Final = "SELECT save_checkpoints(%(run_id)s, %(token)s, %(saved)s, %(blobs)s::bytea[])"
@@ -53,7 +54,12 @@ class Batch:
     def add_blob(
         self, thread_id: str, namespace: str, channel: str, version: str, kind: str, blob: bytes | None
     ) -> None:
-        """Add a channel's value at a version; a version has one value."""
+        """Add a channel's value at a version; a version has one value.
+
+        Raises:
+            TooLargeError: It is larger than HOLDFAST_LARGEST_MB.
+        """
+        _check(channel, blob)
         key = (thread_id, namespace, channel, version)
         if key not in self._blobs:
             self._blobs[key] = {
@@ -75,7 +81,12 @@ class Batch:
         """Add what a task has written: thread, namespace, checkpoint, task, path, index, channel, type, blob.
 
         The first of one task and index counts, or the last if they are to replace one another.
+
+        Raises:
+            TooLargeError: One is larger than HOLDFAST_LARGEST_MB; none is added.
         """
+        for row in rows:
+            _check(row[6], row[8])
         self.entries += 1
         for thread_id, namespace, checkpoint_id, task_id, path, index, channel, kind, blob in rows:
             key = (thread_id, namespace, checkpoint_id, task_id, index)
@@ -240,6 +251,10 @@ class CheckpointWriter:
             raise LeaseLostError(
                 "The run is another worker's now, or was deleted; nothing is saved."
             ) from None
+
+
+def _check(channel: str, blob: bytes | None) -> None:
+    check_size(f"The value of the channel {channel!r}", len(blob or b""))
 
 
 def _json(value: Any) -> bytes:

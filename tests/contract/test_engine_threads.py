@@ -85,6 +85,59 @@ async def test_expired_threads_are_swept_once_by_any_number_of_replicas(handle: 
     assert await Threads.sweep_ttl(handle) == (0, 0)
 
 
+async def test_large_threads_expire_one_by_one_and_a_poisoned_one_keeps_no_other(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a transaction deletes is bounded, a large thread goes in parts, and what cannot go is put off."""
+    from langgraph_runtime_holdfast import checkpoint_rows
+    from langgraph_runtime_holdfast.ops import Threads, thread_ttl
+
+    for module in (checkpoint_rows, thread_ttl):
+        monkeypatch.setattr(module, "MOST_AT_ONCE", 40)
+    monkeypatch.setattr(checkpoint_rows, "_PART_ROWS", 30)
+    at_once: dict[str, Any] = {"ttl": {"ttl": 0.00001}}
+    threads = [await new_thread(handle, **at_once) for _ in range(12)]
+    large, poisoned = threads[3], threads[5]
+    for thread_id in threads:
+        await handle.execute(
+            "INSERT INTO checkpoint_blobs SELECT %(id)s, '', 'text', n::text, 'msgpack', '\\x00' "
+            "FROM generate_series(1, %(count)s) AS n",
+            {"id": str(thread_id), "count": 100 if thread_id == large else 10},
+        )
+    deletions = "SELECT count(*) AS n, count(DISTINCT at) AS transactions FROM deletion"
+    for statement in (
+        "CREATE TABLE deletion (thread_id text, at xid8)",
+        "CREATE TABLE poisoned (thread_id text)",
+        "CREATE FUNCTION note_deletion() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF OLD.thread_id = (SELECT thread_id FROM poisoned) THEN RAISE 'poison'; END IF; "
+        "INSERT INTO deletion VALUES (OLD.thread_id, pg_current_xact_id()); RETURN OLD; END $$",
+        "CREATE TRIGGER noted BEFORE DELETE ON checkpoint_blobs FOR EACH ROW "
+        "EXECUTE FUNCTION note_deletion()",
+    ):
+        await handle.execute(statement)
+    await handle.execute("INSERT INTO poisoned VALUES (%s)", [str(poisoned)])
+    try:
+        assert await Threads.sweep_ttl(handle) == (12, 11)
+        row = await handle.fetch_one(f"{deletions} WHERE thread_id = %(id)s", {"id": str(large)})
+        assert row is not None
+        assert (row["n"], row["transactions"]) == (100, 4)
+        # Nobody is in the way of anybody: the one that stayed is not tried again at once.
+        assert await Threads.sweep_ttl(handle) == (0, 0)
+        left = await handle.fetch("SELECT thread_id FROM thread WHERE thread_id = ANY(%s)", [threads])
+        assert [row["thread_id"] for row in left] == [poisoned]
+    finally:
+        await handle.execute("DROP TABLE deletion, poisoned")
+        await handle.execute("DROP FUNCTION note_deletion CASCADE")
+    # A caller's deletion goes in parts too.
+    await handle.execute(
+        "INSERT INTO checkpoint_blobs SELECT %s, '', 'text', n::text, 'msgpack', '\\x00' "
+        "FROM generate_series(11, 100) AS n",
+        [str(poisoned)],
+    )
+    assert [each async for each in await Threads.delete(handle, poisoned)] == [poisoned]
+    assert await handle.fetch("SELECT FROM checkpoint_blobs WHERE thread_id = %s", [str(poisoned)]) == []
+
+
 async def test_a_worker_that_lost_its_lease_writes_nothing(handle: Handle) -> None:
     """Neither the run's status nor the thread's state; who holds the lease writes both."""
     from langgraph_api.asyncio import ValueEvent
@@ -168,3 +221,53 @@ async def test_a_thread_stream_has_one_order_and_resumes_anywhere_in_it(handle: 
     assert heard[-1][1] == b"last"
     for seen in (0, 17, 60, count - 2):
         assert await hear(ids[seen].decode(), count - seen - 1) == heard[seen + 1 :]
+
+
+async def test_a_feed_has_so_many_bytes_and_who_misses_some_is_told(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only so many entries; who comes back too late gets the result at the end, also long after it."""
+    from langgraph_runtime_holdfast.ops.run_feed import run_feed
+    from langgraph_runtime_holdfast.ops.run_stream import RunStream
+    from langgraph_runtime_holdfast.valkey import valkey
+
+    monkeypatch.setenv("HOLDFAST_FEED_MB", "1")
+    settings.cache_clear()
+    thread_id = await new_thread(handle)
+    run_id = await insert_run(handle, thread_id, "running")
+    await handle.execute(
+        'UPDATE run SET kwargs = \'{"resumable": true, "stream_mode": ["values"]}\' WHERE run_id = %s',
+        [run_id],
+    )
+    ids: list[bytes] = []
+
+    async def tell(count: int) -> None:
+        for _ in range(count):
+            data = b'"%s"' % (b"x" * 50_000)
+            ids.append(await feed.append(run_feed(run_id), b"values", data, keep_seconds=60))
+
+    async def told(last_event_id: str) -> list[bytes]:
+        channel = await RunStream.subscribe(run_id)
+        events = RunStream.join(
+            run_id, stream_channel=channel, thread_id=thread_id, last_event_id=last_event_id
+        )
+        return [data async for _, data, _ in events]
+
+    await tell(116)
+    kept = await valkey().xlen(run_feed(run_id))
+    assert 20 <= kept <= 40
+    assert (await valkey().memory_usage(run_feed(run_id)) or 0) < 2_000_000
+
+    await handle.execute(
+        "WITH ended AS (UPDATE run SET status = 'success', updated_at = now() - interval '1 minute'), "
+        "over AS (DELETE FROM run_inflight) "
+        'UPDATE thread SET "values" = \'{"the": "end"}\' WHERE thread_id = %s',
+        [thread_id],
+    )
+    await feed.append(run_feed(run_id), b"control", b"done", keep_seconds=60)
+    committed = b'{"the":"end"}'
+    # From the beginning, and from what is gone: the result is told besides what is there.
+    for position in ("-1", ids[3].decode()):
+        assert (await told(position))[-1] == committed
+    # Nothing is missing: it is not.
+    assert committed not in await told(ids[-10].decode())

@@ -16,6 +16,7 @@ import structlog
 from psycopg import Rollback
 
 from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row
+from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.ops import run_hub
 from langgraph_runtime_holdfast.ops.crons import FIRING, Firing, advance, put_off
 from langgraph_runtime_holdfast.ops.encryption import encrypted
@@ -273,13 +274,15 @@ async def _run_row(new: NewRun, thread: Json | None) -> Json:
     }
     kwargs = await encrypted(kwargs, "run", ["input", "config", "context", "command"])
     stored = await encrypted({"metadata": metadata}, "run", ["metadata"])
+    kwargs_text = json_text(kwargs)
+    check_size("The run's input and configuration", len(kwargs_text))
     return {
         "run_id": new.run_id,
         "thread_id": new.thread_id,
         "assistant_id": assistant["assistant_id"],
         "status": new.status,
         "metadata": json_text(stored["metadata"]),
-        "kwargs": json_text(kwargs),
+        "kwargs": kwargs_text,
         "multitask_strategy": new.multitask_strategy,
         "langsmith_session_name": new.langsmith_session_name,
         "after_seconds": new.after_seconds,
