@@ -13,6 +13,7 @@ A statement that the database did not take is repeated: it changes nothing when 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -22,7 +23,7 @@ import orjson
 import psycopg
 from psycopg.types.json import Jsonb
 
-from langgraph_runtime_holdfast.database import Handle
+from langgraph_runtime_holdfast.database import Handle, Transaction
 from langgraph_runtime_holdfast.retry import patiently
 
 _SAVE: Final = "SELECT save_checkpoints(%(run_id)s, %(token)s, %(saved)s, %(blobs)s::bytea[])"
@@ -112,14 +113,24 @@ class Batch:
 class CheckpointWriter:
     """Writes batches one after the other; belongs to a loop, and to a run if it works under a lease."""
 
-    def __init__(self, run_id: UUID | None = None, token: int | None = None, *, behind: bool = False) -> None:
+    def __init__(
+        self,
+        run_id: UUID | None = None,
+        token: int | None = None,
+        *,
+        behind: bool = False,
+        transaction: Transaction | None = None,
+    ) -> None:
         """Write nothing yet.
 
         Args:
             run_id: The run that saves; None for a caller of the API.
             token: Its lease's.
             behind: Take entries without waiting for them to be written.
+            transaction: Where to write; without it each statement is committed by itself, and repeated if the
+                connection dies.
         """
+        self._transaction = transaction
         self._lease = {"run_id": run_id, "token": token}
         self._behind = behind
         self._next: Batch | None = None
@@ -193,7 +204,8 @@ class CheckpointWriter:
             try:
                 if self._error is not None:
                     raise self._error  # noqa: TRY301 - told to this batch as well
-                await patiently(lambda batch=batch: self._write(batch))  # type: ignore[misc]
+                write = functools.partial(self._write, batch)
+                await (write() if self._transaction is not None else patiently(write))
             except BaseException as error:
                 self._error = error
                 batch.written.set_exception(_cause(error))
@@ -221,7 +233,7 @@ class CheckpointWriter:
 
         parameters = {**self._lease, **batch.parameters()}
         try:
-            await Handle().execute(_SAVE, parameters, often=True)
+            await (self._transaction or Handle()).execute(_SAVE, parameters, often=True)
         except psycopg.DatabaseError as error:
             if error.sqlstate != LEASE_LOST:
                 raise
