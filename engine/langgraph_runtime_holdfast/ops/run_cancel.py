@@ -2,6 +2,9 @@
 
 A wish to cancel is written into the run's row, where its worker's heartbeat finds it, and sent as a signal,
 which is quicker.
+
+One that waits and was never tried ends without a callback, as in the stock server. One that was tried, and
+waits to be tried again, has no worker that would tell its end, so its callback is written here.
 """
 
 from __future__ import annotations
@@ -12,10 +15,16 @@ from uuid import UUID
 
 from langgraph_runtime_holdfast import checkpoint_rows
 from langgraph_runtime_holdfast.database import Handle, Row, Transaction
+from langgraph_runtime_holdfast.ops.encryption import decrypted
 from langgraph_runtime_holdfast.ops.filters import restrict
+from langgraph_runtime_holdfast.ops.lease import Lease
 from langgraph_runtime_holdfast.ops.run_feed import append_end
+from langgraph_runtime_holdfast.ops.run_queue import RUN_COLUMNS
 from langgraph_runtime_holdfast.ops.signals import signal_cancel, wake_all
 from langgraph_runtime_holdfast.ops.statement import Conditions
+from langgraph_runtime_holdfast.outbox import bell
+from langgraph_runtime_holdfast.outbox import rows as outbox
+from langgraph_runtime_holdfast.outbox.message import make_message
 
 _LOCK_THREADS: Final = """
 SELECT thread_id FROM thread WHERE thread_id = ANY(%(thread_ids)s) ORDER BY thread_id FOR NO KEY UPDATE
@@ -30,10 +39,18 @@ UPDATE run SET
 WHERE run_id = ANY(%(run_ids)s) AND status IN ('pending', 'running')
 RETURNING run_id, thread_id, status
 """
-_ROLL_BACK_WAITING: Final = """
+# One that was handed back counts no attempt, and has its cause.
+_WAS_TRIED: Final = "(attempt > 0 OR first_error IS NOT NULL)"
+# Locked, so that nobody claims them before they are cancelled.
+_TO_REPORT: Final = f"""
+SELECT {RUN_COLUMNS}, attempt FROM run
+WHERE run_id = ANY(%(run_ids)s) AND status = 'pending' AND {_WAS_TRIED} AND kwargs->>'webhook' IS NOT NULL
+FOR UPDATE
+"""  # noqa: S608 - constants
+_ROLL_BACK_WAITING: Final = f"""
 DELETE FROM run WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
-RETURNING run_id, thread_id, 'deleted' AS status, attempt
-"""
+RETURNING run_id, thread_id, 'deleted' AS status, {_WAS_TRIED} AS was_tried
+"""  # noqa: S608
 _ROLL_BACK_RUNNING: Final = """
 UPDATE run SET cancel_action = 'rollback', cancel_reason = %(reason)s, updated_at = now()
 WHERE run_id = ANY(%(run_ids)s) AND status IN ('pending', 'running')
@@ -95,6 +112,7 @@ async def cancel_runs(conn: Handle, runs: Sequence[Row], action: str, reason: st
     async with conn.transaction() as tx:
         # Threads before runs, as everywhere, so that nobody waits in a circle.
         await tx.execute(_LOCK_THREADS, threads)
+        reported = await _report(tx, parameters, action)
         if action == "rollback":
             cancelled = await _roll_back_waiting(tx, parameters)
             cancelled += await tx.fetch(_ROLL_BACK_RUNNING, parameters)
@@ -103,16 +121,39 @@ async def cancel_runs(conn: Handle, runs: Sequence[Row], action: str, reason: st
         ended = [run for run in cancelled if run["status"] != "running"]
         if ended:
             await tx.execute(_FREE_THREADS, {"thread_ids": list({run["thread_id"] for run in ended})})
+    if reported:
+        bell.ring()
     signal_cancel([run["run_id"] for run in cancelled if run["status"] == "running"], action, reason)
     _tell_ends([run["run_id"] for run in ended], lost=False)
     return len(cancelled)
+
+
+async def _report(tx: Transaction, parameters: dict[str, Any], action: str) -> bool:
+    """Write the callbacks of those that were tried and end now; returns whether there are any."""
+    from langgraph_api.errors import UserInterrupt, UserRollback
+
+    status, kind = ("rollback", UserRollback) if action == "rollback" else ("interrupted", UserInterrupt)
+    reason = parameters["reason"]
+    told = False
+    for run in await tx.fetch(_TO_REPORT, parameters):
+        attempt = run.pop("attempt")
+        run["kwargs"] = await decrypted(run["kwargs"], "run", ["input", "command", "config", "context"])
+        lease = Lease(
+            run["run_id"], run["thread_id"], token=0, attempt=attempt, run=run, started_at=run["created_at"]
+        )
+        # What the attempts have left is in the thread's checkpoints.
+        message = await make_message(lease, status, None, kind(reason) if reason else kind())
+        if message is not None:
+            await outbox.add(tx, run["run_id"], run["thread_id"], message)
+            told = True
+    return told
 
 
 async def _roll_back_waiting(tx: Transaction, parameters: dict[str, Any]) -> list[Row]:
     deleted = await tx.fetch(_ROLL_BACK_WAITING, parameters)
     for run in deleted:
         # One that has never been tried has written nothing.
-        if run["attempt"]:
+        if run["was_tried"]:
             await checkpoint_rows.delete_run_checkpoints(tx, run["thread_id"], [str(run["run_id"])])
     return deleted
 
