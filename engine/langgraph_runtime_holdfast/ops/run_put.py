@@ -182,14 +182,13 @@ async def _new_thread(new: NewRun) -> Json:
     config = _config(new.kwargs)
     assistant_config = new.assistant["config"]
     metadata = {**_stamp(new), **(config.get("metadata") or {}), **new.metadata}
-    stored = await encrypted({"metadata": metadata}, "thread", ["metadata"])
+    new_config = {**assistant_config, **config, "configurable": {**_configurable(assistant_config)}}
+    stored = await encrypted({"metadata": metadata, "config": new_config}, "thread", ["metadata", "config"])
     ttl = TimeToLive(None, None) if new.temporary else default_time_to_live()
     return {
         "occupies": False,
         "new_metadata": json_text(stored["metadata"]),
-        "new_config": json_text(
-            {**assistant_config, **config, "configurable": {**_configurable(assistant_config)}}
-        ),
+        "new_config": json_text(stored["config"]),
         "minutes": ttl.minutes,
         "ttl_strategy": ttl.strategy,
     }
@@ -204,8 +203,8 @@ async def _occupied(new: NewRun, thread: Json) -> Json:
     configurable = {**_configurable(assistant_config), **_configurable(thread["config"])}
     thread["metadata"] = {**thread["metadata"], **_stamp(new)}
     thread["config"] = {**assistant_config, **thread["config"], **config, "configurable": configurable}
-    stored = await encrypted({"metadata": thread["metadata"]}, "thread", ["metadata"])
-    metadata, thread_config = json_text(stored["metadata"]), json_text(thread["config"])
+    stored = await encrypted(thread, "thread", ["metadata", "config"])
+    metadata, thread_config = json_text(stored["metadata"]), json_text(stored["config"])
     return {**row, "occupies": True, "new_metadata": metadata, "new_config": thread_config}
 
 

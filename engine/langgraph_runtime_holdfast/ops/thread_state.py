@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row, Transaction
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
+from langgraph_runtime_holdfast.ops.encryption import decrypted
 from langgraph_runtime_holdfast.ops.filters import allows
 from langgraph_runtime_holdfast.ops.statement import as_uuid
 from langgraph_runtime_holdfast.ops.thread_rows import find_thread, not_found
@@ -178,7 +179,7 @@ async def _readable(conn: Handle, config: Config, ctx: Context | None) -> Row:
     thread = await find_thread(conn, thread_id, filters, _NEEDED)
     if thread is None:
         raise not_found(thread_id)
-    return thread
+    return await decrypted(thread, "thread", ["config"])
 
 
 async def _changeable(conn: Handle, config: Config, ctx: Context | None) -> Row:

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast import feed
 from langgraph_runtime_holdfast.database import connect
+from langgraph_runtime_holdfast.event_seal import open_event, seal_event
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.hints import attempt
 from langgraph_runtime_holdfast.ops.run_feed import is_done, run_feed
@@ -112,10 +113,9 @@ class ThreadStream(Authenticated):
     @staticmethod
     async def publish(thread_id: UUID | str, event: str, message: bytes) -> None:
         """Tell those who follow the thread."""
+        sealed = await seal_event(message)
         await attempt(
-            lambda: feed.append(
-                key("thread", thread_id), event.encode(), message, keep_seconds=keep_seconds()
-            )
+            lambda: feed.append(key("thread", thread_id), event.encode(), sealed, keep_seconds=keep_seconds())
         )
 
     @staticmethod
@@ -214,7 +214,7 @@ class _Merged:
                 source.reader.queue.get_nowait()
             if new := found.get(source.name):
                 source.position = new[-1].id
-                entries += [(source.id, entry) for entry in new if entry.event != RUN]
+                entries += [(source.id, await _opened(entry)) for entry in new if entry.event != RUN]
         return sorted(entries, key=lambda each: feed.order(each[1].id))
 
     async def _follow_runs(self, runs: dict[UUID, bool]) -> None:
@@ -281,6 +281,10 @@ class _Merged:
     def _is_over(self) -> bool:
         # A thread that is not there yet may be created; one that was deleted has told all its runs' ends.
         return self._existed and not self._exists and self._sources.keys() <= {self._thread_id}
+
+
+async def _opened(entry: feed.Entry) -> feed.Entry:
+    return feed.Entry(entry.id, entry.event, await open_event(entry.data))
 
 
 def _shown(source_id: UUID, entry: feed.Entry) -> Event:
