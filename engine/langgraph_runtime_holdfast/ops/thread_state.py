@@ -38,8 +38,7 @@ _BOUND: Final = "SELECT set_config('idle_in_transaction_session_timeout', %(mill
 _LONGEST_PAUSE_MS: Final = 30_000
 """Between two statements of an update, where the graph's own reducers and branches run."""
 _IN_FLIGHT: Final = """
-SELECT run_id FROM run WHERE thread_id = %(thread_id)s AND status IN ('pending', 'running')
-ORDER BY created_at
+SELECT run_id FROM run_inflight WHERE thread_id = %(thread_id)s ORDER BY created_at
 """
 
 
