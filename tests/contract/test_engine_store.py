@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,8 @@ from langgraph_runtime_holdfast.database import Handle
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.migrate import migrate
 from tests.contract.engine_pool import engine_pool
+from tests.contract.engine_rows import insert_run
 from tests.contract.engines import Services
-from tests.contract.test_engine_threads import new_run, new_thread
 
 if TYPE_CHECKING:
     from langgraph_runtime_holdfast.store import LoopStore
@@ -150,8 +151,7 @@ async def test_a_run_that_lost_its_lease_changes_no_memory(handle: Handle) -> No
             "SELECT key, value, expires_at FROM store WHERE prefix = 'held' ORDER BY key"
         )
 
-    thread_id = await new_thread(handle)
-    await new_run(handle, thread_id, "pending")
+    await insert_run(handle, uuid.uuid4(), "pending")
     old = await claimed()
     with old.entered(ValueEvent()):
         store = Store()
