@@ -139,22 +139,30 @@ class LoopStore(AsyncPostgresStore):
     async def _batch_search_ops(
         self, search_ops: Any, results: list[Result], cur: AsyncCursor[DictRow]
     ) -> None:
+        if not self.index_config:
+            async with self._late(cur) as late:
+                await super()._batch_search_ops(search_ops, results, late)
+            return
         # A setting of the session would be lost, or somebody else's, behind a pooler.
-        first: list[tuple[str, list[Any]]] = [(_SEARCH_ON, [])] if self.index_config else []
-        async with self._late(cur, first) as late:
+        async with AsyncExitStack() as transaction, self._late(cur, transaction) as late:
             await super()._batch_search_ops(search_ops, results, late)
 
     @asynccontextmanager
     async def _late(
-        self, cursor: AsyncCursor[DictRow], first: Sequence[tuple[str, Sequence[Any]]] = ()
+        self, cursor: AsyncCursor[DictRow], transaction: AsyncExitStack | None = None
     ) -> AsyncIterator[AsyncCursor[DictRow]]:
-        """Give a cursor whose first statement begins a transaction, with what has to come before it."""
+        """Give a cursor whose first statement comes together with what has to be before it.
+
+        What a pipeline sends at once is one transaction; a search has one of its own, for its setting.
+        """
         lease = self._lease
+        first: list[tuple[str, Sequence[Any]]] = []
         # What a run has left running when it ended may still remember something.
         if lease is not None and not lease.has_ended:
-            first = [(_REQUIRE_LEASE, [lease.run_id, lease.token]), *first]
-        async with AsyncExitStack() as transaction:
-            yield cast("AsyncCursor[DictRow]", _LateCursor(cursor, first, transaction))
+            first.append((_REQUIRE_LEASE, [lease.run_id, lease.token]))
+        if transaction is not None:
+            first.append((_SEARCH_ON, []))
+        yield cast("AsyncCursor[DictRow]", _LateCursor(cursor, first, transaction))
 
     def _prepare_batch_PUT_queries(self, put_ops: Any) -> Any:  # noqa: N802 - the library's name
         queries, embedding_request = super()._prepare_batch_PUT_queries(put_ops)
@@ -180,13 +188,13 @@ class _Recorder:
 
 
 class _LateCursor:
-    """A cursor that begins its transaction with its first statement, and not while a text is embedded."""
+    """A cursor that asks for the lease with its first statement, and not before a text is embedded."""
 
     def __init__(
         self,
         cursor: AsyncCursor[DictRow],
         first: Sequence[tuple[str, Sequence[Any]]],
-        transaction: AsyncExitStack,
+        transaction: AsyncExitStack | None,
     ) -> None:
         self._cursor = cursor
         self._first = first
@@ -195,7 +203,7 @@ class _LateCursor:
 
     async def execute(self, query: str, parameters: Sequence[Any]) -> None:
         first, self._first = self._first, ()
-        if first:
+        if first and self._transaction is not None:
             await self._transaction.enter_async_context(self._cursor.connection.transaction())
         for each in (*first, (query, parameters)):
             await self._cursor.execute(*each)
