@@ -19,7 +19,7 @@ from sdk_client.settings import ClientSettings
 from sdk_client.streams import Streams
 from sdk_client.submission import Submission
 from sdk_client.threads import Threads
-from sdk_client.transport import Transport
+from sdk_client.transport import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, Transport
 
 MultitaskStrategy = Literal["enqueue", "reject", "interrupt", "rollback"]
 Durability = Literal["sync", "async", "exit"]
@@ -42,8 +42,8 @@ class Client:
         api_key: str | None = None,
         retry: RetryPolicy | None = None,
         webhook_url: str | None = None,
-        connect_timeout_seconds: float = 5.0,
-        read_timeout_seconds: float = 30.0,
+        connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
+        read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
         """Set up the client; nothing is sent yet.
