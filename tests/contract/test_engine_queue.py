@@ -68,7 +68,8 @@ async def new_run(handle: Handle, thread_id: UUID, **kwargs: Any) -> UUID:
 
 async def column(handle: Handle, name: str, run_id: UUID) -> Any:
     """One column of a run."""
-    row = await handle.fetch_one(f"SELECT {name} AS value FROM run WHERE run_id = %(id)s", {"id": run_id})  # noqa: S608
+    statement = f"SELECT {name} AS value FROM run_shown WHERE run_id = %(id)s"  # noqa: S608
+    row = await handle.fetch_one(statement, {"id": run_id})
     return row and row["value"]
 
 
@@ -84,9 +85,7 @@ async def test_each_run_goes_to_one_claim_and_a_thread_has_one_at_a_time(handle:
         claims = await asyncio.gather(*(claim(3) for _ in range(12)))
         claimed = [run["run_id"] for each in claims for run, *_ in each]
         assert sorted(claimed) == sorted(runs[turn] for runs in queues.values())
-        await handle.execute(
-            "UPDATE run SET status = 'success' WHERE run_id = ANY(%(ids)s)", {"ids": claimed}
-        )
+        await handle.execute("DELETE FROM run WHERE run_id = ANY(%(ids)s)", {"ids": claimed})
 
 
 async def test_whoever_lost_the_lease_writes_nothing(handle: Handle) -> None:
@@ -98,7 +97,7 @@ async def test_whoever_lost_the_lease_writes_nothing(handle: Handle) -> None:
     thread_id = await new_thread(handle)
     run_id = await new_run(handle, thread_id)
     ((_, first, _),) = await claim(1)
-    await handle.execute("UPDATE run SET leased_until = now() - interval '1 second'")
+    await handle.execute("UPDATE run_inflight SET leased_until = now() - interval '1 second'")
     swept: list[UUID] = []
 
     async def is_swept() -> bool:
@@ -132,7 +131,7 @@ async def test_a_retry_waits_and_keeps_the_first_cause_and_one_that_is_handed_ba
     assert await put_back(handle, lease, OSError("first"))
     assert await claim(1) == []
     assert await column(handle, "available_at > now()", run_id)
-    await handle.execute("UPDATE run SET available_at = now()")
+    await handle.execute("UPDATE run_inflight SET available_at = now()")
     ((_, lease, _),) = await claim(1)
     assert (lease.attempt, lease.first_error) == (2, "OSError: first")
     lease.is_handed_back = True
@@ -158,7 +157,7 @@ async def test_a_blocked_loop_does_not_lose_its_lease_and_a_wish_to_cancel_arriv
     assert await column(handle, "leased_until > now()", run_id)
     done = ValueEvent()
     with lease.entered(done):
-        await handle.execute("UPDATE run SET cancel_action = 'interrupt', cancel_reason = 'enough'")
+        await handle.execute("UPDATE run_inflight SET cancel_action = 'interrupt', cancel_reason = 'enough'")
         async with asyncio.timeout(5):
             assert isinstance(await done.wait(), UserInterrupt)
     heartbeat().release(lease)

@@ -16,12 +16,9 @@ from langgraph_runtime_holdfast.database import Handle, close_pool, connect
 from langgraph_runtime_holdfast.migrate import migrate
 from langgraph_runtime_holdfast.settings import settings
 from langgraph_runtime_holdfast.valkey import key, stop_valkey
+from tests.contract.engine_rows import insert_run
 from tests.contract.engines import Services
 
-ADD_RUN = """
-INSERT INTO run (run_id, thread_id, assistant_id, status, kwargs, multitask_strategy, lease_token)
-VALUES (%(run_id)s, %(thread_id)s, gen_random_uuid(), %(status)s, '{}', 'enqueue', %(token)s)
-"""
 EVERYTHING = ("run_modes", "lifecycle", "state_update")
 
 
@@ -63,15 +60,6 @@ async def new_thread(handle: Handle, **changes: Any) -> UUID:
     return thread_id
 
 
-async def new_run(handle: Handle, thread_id: UUID, status: str, token: int | None = None) -> UUID:
-    """Add a run's row."""
-    run_id = uuid.uuid4()
-    await handle.execute(
-        ADD_RUN, {"run_id": run_id, "thread_id": thread_id, "status": status, "token": token}
-    )
-    return run_id
-
-
 async def test_expired_threads_are_swept_once_by_any_number_of_replicas(handle: Handle) -> None:
     """Nothing is swept twice, and nothing that is in use."""
     from langgraph_runtime_holdfast.ops import Threads
@@ -84,7 +72,7 @@ async def test_expired_threads_are_swept_once_by_any_number_of_replicas(handle: 
         waiting := await new_thread(handle, **at_once),
         pruned := await new_thread(handle, ttl={"ttl": 0.00001, "strategy": "keep_latest"}),
     }
-    await new_run(handle, waiting, "pending")
+    await insert_run(handle, waiting, "pending")
     for _ in range(30):
         await new_thread(handle, **at_once)
 
@@ -105,7 +93,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(handle: Handle) -> No
     from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError
 
     thread_id = await new_thread(handle, status="busy")
-    run_id = await new_run(handle, thread_id, "running", token=7)
+    run_id = await insert_run(handle, thread_id, "running", token=7)
     checkpoint = {"values": {"a": 1}, "next": [], "tasks": []}
 
     async def end(token: int, status: str) -> None:
@@ -114,7 +102,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(handle: Handle) -> No
 
     async def state() -> tuple[Any, ...]:
         row = await handle.fetch_one(
-            'SELECT thread.status, "values", (SELECT run.status FROM run) AS run FROM thread '
+            'SELECT thread.status, "values", (SELECT run_shown.status FROM run_shown) AS run FROM thread '
             "WHERE thread_id = %(thread_id)s",
             {"thread_id": thread_id},
         )
@@ -135,8 +123,8 @@ async def test_a_thread_stays_busy_while_another_run_waits(handle: Handle) -> No
     from langgraph_runtime_holdfast.ops import Threads
 
     thread_id = await new_thread(handle, status="busy")
-    run_id = await new_run(handle, thread_id, "running")
-    await new_run(handle, thread_id, "pending")
+    run_id = await insert_run(handle, thread_id, "running")
+    await insert_run(handle, thread_id, "pending")
     await Threads.set_joint_status(handle, thread_id, run_id, "error", "graph", None, ValueError("x"))
     (row,) = [row async for row in await Threads.get(handle, thread_id)]
     assert (row["status"], row["error"]["message"], row["metadata"]["graph_id"]) == ("busy", "x", "graph")
@@ -147,7 +135,7 @@ async def test_a_thread_stream_has_one_order_and_resumes_anywhere_in_it(handle: 
     from langgraph_runtime_holdfast.ops import Threads
 
     thread_id = await new_thread(handle)
-    first, second = [await new_run(handle, thread_id, "pending") for _ in range(2)]
+    first, second = [await insert_run(handle, thread_id, "pending") for _ in range(2)]
 
     async def add(source: str, event: bytes, data: bytes) -> None:
         await feed.append(source, event, data, keep_seconds=60)

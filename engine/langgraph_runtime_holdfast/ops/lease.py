@@ -32,17 +32,17 @@ from langgraph_runtime_holdfast.settings import settings
 logger = structlog.stdlib.get_logger(__name__)
 
 _EXTEND: Final = """
-UPDATE run SET leased_until = now() + make_interval(secs => %(seconds)s)
+UPDATE run_inflight SET leased_until = now() + make_interval(secs => %(seconds)s)
 WHERE run_id IN (
-    SELECT run_id FROM run
+    SELECT run_id FROM run_inflight AS run
     JOIN unnest(%(run_ids)s::uuid[], %(tokens)s::bigint[]) AS held (run_id, token) USING (run_id)
     WHERE run.lease_token = held.token AND run.status = 'running'
     FOR UPDATE OF run SKIP LOCKED
 )
 """
-_LOOK: Final = (
-    "SELECT run_id, lease_token, cancel_action, cancel_reason FROM run WHERE run_id = ANY(%(run_ids)s)"
-)
+_LOOK: Final = """
+SELECT run_id, lease_token, cancel_action, cancel_reason FROM run_inflight WHERE run_id = ANY(%(run_ids)s)
+"""
 
 
 class LeaseLostError(RetryableException):

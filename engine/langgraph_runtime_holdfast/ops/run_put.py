@@ -21,7 +21,7 @@ from langgraph_runtime_holdfast.ops.crons import FIRING, Firing, advance
 from langgraph_runtime_holdfast.ops.encryption import encrypted
 from langgraph_runtime_holdfast.ops.filters import allows
 from langgraph_runtime_holdfast.ops.places import Place, find_place
-from langgraph_runtime_holdfast.ops.run_queue import RUN_COLUMNS
+from langgraph_runtime_holdfast.ops.run_queue import RUN_FIELDS
 from langgraph_runtime_holdfast.ops.signals import announce_run
 from langgraph_runtime_holdfast.ops.statement import json_text
 from langgraph_runtime_holdfast.ops.thread_ttl import TimeToLive, default_time_to_live
@@ -31,21 +31,20 @@ logger = structlog.stdlib.get_logger(__name__)
 
 Json = dict[str, Any]
 
-_RUN: Final = f"SELECT {RUN_COLUMNS} FROM run WHERE run_id = %(run_id)s"  # noqa: S608 - constants
-_INFLIGHT: Final = f"""
-SELECT {RUN_COLUMNS.replace("run.kwargs, ", "")} FROM run
-WHERE thread_id = %(thread_id)s AND status IN ('pending', 'running')
+_RUN: Final = f"SELECT {', '.join(RUN_FIELDS)} FROM run_shown WHERE run_id = %(run_id)s"  # noqa: S608 - constants
+_IN_FLIGHT: Final = """
+SELECT run_id FROM run_inflight WHERE thread_id = %(thread_id)s AND run_id <> %(run_id)s
 ORDER BY created_at, run_id
-"""  # noqa: S608 - constants
+"""
 _ADD: Final = """
-SELECT * FROM add_run(
-    %(run_id)s, %(thread_id)s, %(seen)s, %(assistant_id)s, %(assistant_seen)s, %(status)s,
+SELECT * FROM add_run_v2(
+    %(run_id)s, %(thread_id)s, %(seen)s, %(seen_busy)s, %(assistant_id)s, %(assistant_seen)s, %(status)s,
     %(metadata)s::jsonb, %(kwargs)s::json,
     %(multitask_strategy)s, %(langsmith_session_name)s, %(after_seconds)s, %(listener)s,
-    %(reject_if_inflight)s, %(occupies)s, %(new_metadata)s::jsonb, %(new_config)s::jsonb, %(minutes)s,
-    %(ttl_strategy)s
+    %(reject_if_inflight)s, %(new_metadata)s::jsonb, %(new_config)s::jsonb, %(minutes)s, %(ttl_strategy)s
 )
 """
+_ENDS_OTHERS: Final = ("interrupt", "rollback")
 _ASSISTANT_GONE: Final = "HF002"
 _ASSISTANT_CHANGED: Final = "HF003"
 
@@ -83,8 +82,9 @@ async def put_run(conn: Handle, new: NewRun) -> list[Row]:
     """Insert a run, once, however often the connection dies meanwhile.
 
     Returns:
-        The new run, then those of its thread that wait or run; only these if the run was refused because of
-        them; nothing if the thread or assistant is not there (for this caller), or the cron has fired.
+        The new run, then those of its thread that wait or run if its strategy is to end them; only one that
+        does if the run was refused because of it; nothing if the thread or assistant is not there (for this
+        caller), or the cron has fired.
 
     Raises:
         DatabaseAwayError: Postgres did not answer; the run may or may not be there.
@@ -152,8 +152,9 @@ async def _fire(conn: Handle, firing: Firing, row: Json) -> list[Row]:
 
 
 async def _others(conn: Handle, new: NewRun) -> list[Row]:
-    rows = await conn.fetch(_INFLIGHT, {"thread_id": new.thread_id})
-    return [row for row in rows if row["run_id"] != new.run_id]
+    if new.multitask_strategy not in _ENDS_OTHERS:
+        return []
+    return await conn.fetch(_IN_FLIGHT, {"thread_id": new.thread_id, "run_id": new.run_id})
 
 
 async def _row(new: NewRun) -> Json:
@@ -185,7 +186,7 @@ async def _new_thread(new: NewRun) -> Json:
     stored = await encrypted({"metadata": metadata}, "thread", ["metadata"])
     ttl = TimeToLive(None, None) if new.temporary else default_time_to_live()
     return {
-        "occupies": False,
+        "seen_busy": None,
         "new_metadata": json_text(stored["metadata"]),
         "new_config": json_text(
             {**assistant_config, **config, "configurable": {**_configurable(assistant_config)}}
@@ -196,17 +197,23 @@ async def _new_thread(new: NewRun) -> Json:
 
 
 async def _occupied(new: NewRun, thread: Json) -> Json:
-    """Have an idle thread say what it works on from now on; changes `thread` as well."""
-    row = {"new_metadata": None, "new_config": None, "minutes": None, "ttl_strategy": None}
-    if thread["status"] == "busy":
-        return {"occupies": False, **row}
+    """Have an idle thread say what it works on from now on; changes `thread` as well.
+
+    Mostly it says so already. Then nothing is written, and it does not matter whether the thread is idle.
+    """
+    row = {"seen_busy": None, "new_metadata": None, "new_config": None, "minutes": None, "ttl_strategy": None}
     config, assistant_config = _config(new.kwargs), new.assistant["config"]
     configurable = {**_configurable(assistant_config), **_configurable(thread["config"])}
-    thread["metadata"] = {**thread["metadata"], **_stamp(new)}
-    thread["config"] = {**assistant_config, **thread["config"], **config, "configurable": configurable}
-    stored = await encrypted({"metadata": thread["metadata"]}, "thread", ["metadata"])
-    metadata, thread_config = json_text(stored["metadata"]), json_text(thread["config"])
-    return {**row, "occupies": True, "new_metadata": metadata, "new_config": thread_config}
+    metadata = {**thread["metadata"], **_stamp(new)}
+    thread_config = {**assistant_config, **thread["config"], **config, "configurable": configurable}
+    if metadata == thread["metadata"] and thread_config == thread["config"]:
+        return row
+    if thread["status"] == "busy":
+        return {**row, "seen_busy": True}
+    thread["metadata"], thread["config"] = metadata, thread_config
+    stored = await encrypted({"metadata": metadata}, "thread", ["metadata"])
+    written = {"new_metadata": json_text(stored["metadata"]), "new_config": json_text(thread_config)}
+    return {**row, "seen_busy": False, **written}
 
 
 async def _run_row(new: NewRun, thread: Json | None) -> Json:

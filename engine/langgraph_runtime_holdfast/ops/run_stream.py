@@ -39,7 +39,7 @@ Event = tuple[bytes, bytes, bytes | None]
 _FACTS: Final = """
 SELECT status, kwargs->>'resumable' = 'true' AS resumable, kwargs->'stream_mode' AS stream_modes,
        updated_at < now() - interval '5 seconds' AS is_settled, leased_by
-FROM run WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s
+FROM run_shown WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s
 """
 _EVENT_ID: Final = re.compile(r"(\d{1,19})(-\d{1,19})?")
 _FROM_BEGINNING: Final = ("-1", "0", "-", "")

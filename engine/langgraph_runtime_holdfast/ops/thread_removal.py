@@ -22,8 +22,8 @@ from langgraph_runtime_holdfast.outbox import rows as outbox
 from langgraph_runtime_holdfast.outbox.message import Message, make_message, stateless_end
 
 _WORKED_ON: Final = """
-SELECT run_id, lease_token, kwargs->>'temporary' = 'true' AS temporary
-FROM run WHERE thread_id = ANY(%(ids)s) AND status IN ('pending', 'running')
+SELECT run.run_id, flight.lease_token, run.kwargs->>'temporary' = 'true' AS temporary
+FROM run_inflight AS flight JOIN run ON run.run_id = flight.run_id WHERE flight.thread_id = ANY(%(ids)s)
 """
 # Waits for a saver that writes just now, so that what it wrote is seen by the statement after this one.
 _DELETE: Final = "DELETE FROM thread WHERE thread_id = ANY(%(ids)s)"

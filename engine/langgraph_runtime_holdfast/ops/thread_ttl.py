@@ -28,9 +28,7 @@ MOVE_EXPIRY: Final = "expires_at = now() + ttl_minutes * interval '1 minute'"
 _EXPIRED: Final = """
 FROM thread
 WHERE expires_at <= now() AND ttl_strategy = %(strategy)s AND status <> 'busy'
-  AND NOT EXISTS (
-      SELECT FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running')
-  )
+  AND NOT EXISTS (SELECT FROM run_inflight WHERE run_inflight.thread_id = thread.thread_id)
 ORDER BY expires_at
 LIMIT %(limit)s
 FOR UPDATE OF thread SKIP LOCKED
@@ -45,9 +43,7 @@ RETURNING thread.thread_id, thread.expires_at
 """  # noqa: S608 - constants
 # Until its next activity there is nothing more to prune. What became active meanwhile has a date of its own.
 _PRUNED: Final = "UPDATE thread SET expires_at = NULL WHERE thread_id = %(id)s AND expires_at = %(claim)s"
-_IN_FLIGHT: Final = (
-    "SELECT run_id FROM run WHERE thread_id = %(id)s AND status IN ('pending', 'running') LIMIT 1"
-)
+_IN_FLIGHT: Final = "SELECT run_id FROM run_inflight WHERE thread_id = %(id)s LIMIT 1"
 
 
 class TimeToLive(NamedTuple):

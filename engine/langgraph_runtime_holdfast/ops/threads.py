@@ -40,19 +40,21 @@ Context = Auth.types.BaseAuthContext
 Rows = AsyncIterator[dict[str, Any]]
 
 _SORTS: Final = {
-    "created_at": "created_at",
-    "updated_at": "updated_at",
-    "state_updated_at": "state_updated_at",
-    "status": "status",
-    "thread_id": "thread_id",
+    "created_at": "thread.created_at",
+    "updated_at": "thread_order.updated_at",
+    "state_updated_at": "thread_order.state_updated_at",
+    "status": "thread_order.status",
+    "thread_id": "thread.thread_id",
 }
+# What changes with each run is indexed there, and not in the thread's own row.
+_SEARCHED: Final = "thread JOIN thread_order ON thread_order.thread_id = thread.thread_id"
 _INSERT: Final = f"""
 INSERT INTO thread (thread_id, metadata, created_at, updated_at, state_updated_at,
                     ttl_minutes, ttl_strategy, expires_at)
 VALUES (%(thread_id)s, %(metadata)s::jsonb, %(now)s, %(now)s, %(now)s,
         %(minutes)s, %(strategy)s, now() + %(minutes)s * interval '1 minute')
 ON CONFLICT (thread_id) DO NOTHING
-RETURNING {columns()}, xmin::text AS version
+RETURNING {columns()}, thread_content(metadata, config) AS version
 """  # noqa: S608 - constants
 # The copy is what the original was when it had no run: a run is not copied.
 _COPY: Final = f"""
@@ -99,13 +101,14 @@ class Threads(Authenticated):
         """
         conditions = await _wanted(metadata, values, status, limit, offset, ctx)
         if ids:
-            conditions.add(f"thread_id = ANY({conditions.value([_listed_id(each_id) for each_id in ids])})")
+            listed = conditions.value([_listed_id(each_id) for each_id in ids])
+            conditions.add(f"thread.thread_id = ANY({listed})")
         # What is extracted is taken out of columns that may not be selected.
         roots = {path.split(".")[0].split("[")[0] for path in (extract or {}).values()}
         names = [name for name in FIELDS if not select or name in select or name in roots]
         order = order_by(sort_by, sort_order, _SORTS, "updated_at")
         rows = await conn.fetch(
-            f"SELECT {columns(names)} FROM thread WHERE {conditions} "  # noqa: S608 - fixed names
+            f"SELECT {columns(names)} FROM {_SEARCHED} WHERE {conditions} "  # noqa: S608 - fixed names
             f"ORDER BY {order} {page(conditions, limit, offset)}",
             conditions.parameters,
         )
@@ -124,7 +127,7 @@ class Threads(Authenticated):
         """Count the threads that a search would find."""
         conditions = await _wanted(metadata, values, status, 0, 0, ctx)
         row = await conn.fetch_one(
-            f"SELECT count(*) AS found FROM thread WHERE {conditions}",  # noqa: S608
+            f"SELECT count(*) AS found FROM {_SEARCHED} WHERE {conditions}",  # noqa: S608
             conditions.parameters,
         )
         return int(row["found"]) if row else 0
@@ -379,10 +382,10 @@ async def _wanted(
         ),
     )
     conditions = Conditions()
-    conditions.contain("metadata", metadata)
-    conditions.contain('"values"', values)
-    conditions.equal("status", status)
-    restrict(conditions, filters, "metadata")
+    conditions.contain("thread.metadata", metadata)
+    conditions.contain('thread."values"', values)
+    conditions.equal("thread_order.status", status)
+    restrict(conditions, filters, "thread.metadata")
     return conditions
 
 
