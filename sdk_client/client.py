@@ -189,17 +189,17 @@ class Client:
         )
 
     async def join(self, handle: RunHandle, *, deadline_seconds: float | None = None) -> RunResult:
-        """Wait for a run to end and return its result.
+        """Wait for a run to end and return its result, whatever happens to the server meanwhile.
 
         Args:
             handle: The run.
-            deadline_seconds: How long to wait; for ever if left out.
+            deadline_seconds: How long to wait; for ever if left out, also for a server that is away.
 
         Raises:
             RunFailedError: The run ended in error (RunTimedOutError, RunCancelledError).
             ApprovalNeededError: The run paused for a human.
             DeadlineExceededError: The time is over; the run goes on.
-            PlatformUnavailableError: The server could not be asked; the run is not affected.
+            PlatformUnavailableError: The attempts are used up, where the retry policy bounds them.
             NotFoundError: There is no such run (deleted, or rolled back).
         """
         return await self._runs.join(handle, deadline_seconds=deadline_seconds)
