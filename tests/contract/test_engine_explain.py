@@ -76,7 +76,7 @@ async def handle(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
             r"^CREATE INDEX CONCURRENTLY thread_values .*;$", PAGE.read_text(), re.MULTILINE
         )
         await opened.execute(wanted)
-        await opened.execute("ANALYZE thread, thread_order")
+        await opened.execute("ANALYZE thread, thread_order, thread_metadata")
         yield Explaining()
     await close_pool()
     settings.cache_clear()

@@ -3,8 +3,9 @@
 -- Servers of the version before can still create runs and end those that they work on; they claim nothing any more.
 -- Down: stop all servers; add the dropped columns and indexes of 0001 and 0003 to run; fill them, and status, from
 --     run_inflight; create the dropped indexes of 0001 on thread; the functions of 0001 and 0003; then
---     drop view run_shown; drop table run_inflight; drop trigger keep_order_i on thread; … keep_order_u, keep_order_d;
---     drop table thread_order; drop function keep_thread_order, thread_content, claim_runs, add_run_v2.
+--     drop view run_shown; drop table run_inflight; drop trigger keep_search on thread;
+--     drop table thread_order, thread_metadata;
+--     drop function keep_thread_search, thread_content, claim_runs, add_run_v2.
 
 -- Names that the new table takes.
 ALTER INDEX run_inflight RENAME TO run_inflight_old;
@@ -82,38 +83,54 @@ CREATE TABLE thread_order (
     thread_id        uuid PRIMARY KEY,
     status           text NOT NULL,
     updated_at       timestamptz NOT NULL,
-    state_updated_at timestamptz NOT NULL
+    state_updated_at timestamptz NOT NULL,
+    expires_at       timestamptz
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000,
         autovacuum_analyze_scale_factor = 0.05, autovacuum_analyze_threshold = 1000);
-INSERT INTO thread_order SELECT thread_id, status, updated_at, state_updated_at FROM thread;
-DROP INDEX thread_updated, thread_state_updated, thread_status;
+INSERT INTO thread_order SELECT thread_id, status, updated_at, state_updated_at, expires_at FROM thread;
+DROP INDEX thread_updated, thread_state_updated, thread_status, thread_expires;
 CREATE INDEX thread_updated ON thread_order (updated_at, thread_id);
 CREATE INDEX thread_state_updated ON thread_order (state_updated_at, thread_id);
 CREATE INDEX thread_status ON thread_order (status, updated_at, thread_id);
+CREATE INDEX thread_expires ON thread_order (expires_at) WHERE expires_at IS NOT NULL;
+-- Its first run writes a thread's metadata.
+DROP INDEX thread_metadata;
+CREATE TABLE thread_metadata (
+    thread_id uuid PRIMARY KEY,
+    metadata  jsonb NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000,
+        autovacuum_analyze_scale_factor = 0.05, autovacuum_analyze_threshold = 1000);
+INSERT INTO thread_metadata SELECT thread_id, metadata FROM thread;
+-- Without a list of what is yet to be put in: searches would read it, and now and then an update would have to empty it.
+CREATE INDEX thread_metadata_contains ON thread_metadata USING gin (metadata jsonb_path_ops) WITH (fastupdate = off);
 -- It had every value of every state; docs/schema.md says who may want it, and how to have it.
 DROP INDEX thread_values;
 ALTER TABLE thread SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000,
                         autovacuum_analyze_scale_factor = 0.05, autovacuum_analyze_threshold = 1000);
 
 -- Here and below: plans are kept, and one that was made while a table was small must not read it whole later.
-CREATE FUNCTION keep_thread_order() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+CREATE FUNCTION keep_thread_search() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        INSERT INTO thread_order VALUES (NEW.thread_id, NEW.status, NEW.updated_at, NEW.state_updated_at);
+        INSERT INTO thread_order
+        VALUES (NEW.thread_id, NEW.status, NEW.updated_at, NEW.state_updated_at, NEW.expires_at);
+        INSERT INTO thread_metadata VALUES (NEW.thread_id, NEW.metadata);
     ELSIF TG_OP = 'UPDATE' THEN
         UPDATE thread_order SET status = NEW.status, updated_at = NEW.updated_at,
-            state_updated_at = NEW.state_updated_at
+            state_updated_at = NEW.state_updated_at, expires_at = NEW.expires_at
         WHERE thread_id = NEW.thread_id;
+        IF NEW.metadata <> OLD.metadata THEN
+            UPDATE thread_metadata SET metadata = NEW.metadata WHERE thread_id = NEW.thread_id;
+        END IF;
     ELSE
         DELETE FROM thread_order WHERE thread_id = OLD.thread_id;
+        DELETE FROM thread_metadata WHERE thread_id = OLD.thread_id;
     END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER keep_order_i AFTER INSERT ON thread FOR EACH ROW EXECUTE FUNCTION keep_thread_order();
-CREATE TRIGGER keep_order_d AFTER DELETE ON thread FOR EACH ROW EXECUTE FUNCTION keep_thread_order();
-CREATE TRIGGER keep_order_u AFTER UPDATE OF status, updated_at, state_updated_at ON thread FOR EACH ROW
-    WHEN (NEW.updated_at <> OLD.updated_at OR NEW.status <> OLD.status OR NEW.state_updated_at <> OLD.state_updated_at)
-    EXECUTE FUNCTION keep_thread_order();
+CREATE TRIGGER keep_search AFTER INSERT OR DELETE OR UPDATE OF status, updated_at, state_updated_at, expires_at, metadata
+    ON thread
+    FOR EACH ROW EXECUTE FUNCTION keep_thread_search();
 
 -- Fails unless the caller still has its lease, and keeps the run from being deleted until the transaction ends.
 -- An error instead of a result, so that what is written after it need not wait for the answer.
@@ -140,11 +157,15 @@ BEGIN
     RETURN QUERY
     WITH due AS (
         SELECT flight.run_id FROM run_inflight AS flight
-        WHERE flight.status = 'pending' AND flight.available_at <= now() AND (
+        WHERE flight.status = 'pending' AND flight.available_at <= now()
+          -- Those behind a run that runs may be thousands, and those that run are few: looked up in memory.
+          AND flight.thread_id NOT IN (
+              SELECT busy.thread_id FROM run_inflight AS busy WHERE busy.status = 'running'
+          ) AND (
             -- Not EXISTS: it becomes a join, which reads all runs in flight for each when statistics are old.
             SELECT true FROM run_inflight AS other
             WHERE other.thread_id = flight.thread_id
-              AND (other.status = 'running' OR (other.created_at, other.run_id) < (flight.created_at, flight.run_id))
+              AND (other.created_at, other.run_id) < (flight.created_at, flight.run_id)
             LIMIT 1
         ) IS NULL
         -- A run that may be what kills its workers is worked on with no other such run beside it.

@@ -26,10 +26,11 @@ MOVE_EXPIRY: Final = "expires_at = now() + ttl_minutes * interval '1 minute'"
 
 # A thread that is busy, or has a run that waits, is in use however old it is.
 _EXPIRED: Final = """
-FROM thread
-WHERE expires_at <= now() AND ttl_strategy = %(strategy)s AND status <> 'busy'
+FROM thread_order JOIN thread USING (thread_id)
+WHERE thread_order.expires_at <= now() AND thread.expires_at <= now()
+  AND ttl_strategy = %(strategy)s AND thread.status <> 'busy'
   AND NOT EXISTS (SELECT FROM run_inflight WHERE run_inflight.thread_id = thread.thread_id)
-ORDER BY expires_at
+ORDER BY thread_order.expires_at
 LIMIT %(limit)s
 FOR UPDATE OF thread SKIP LOCKED
 """

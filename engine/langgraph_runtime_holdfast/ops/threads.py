@@ -46,8 +46,6 @@ _SORTS: Final = {
     "status": "thread_order.status",
     "thread_id": "thread.thread_id",
 }
-# What changes with each run is indexed there, and not in the thread's own row.
-_SEARCHED: Final = "thread JOIN thread_order ON thread_order.thread_id = thread.thread_id"
 _INSERT: Final = f"""
 INSERT INTO thread (thread_id, metadata, created_at, updated_at, state_updated_at,
                     ttl_minutes, ttl_strategy, expires_at)
@@ -108,7 +106,7 @@ class Threads(Authenticated):
         names = [name for name in FIELDS if not select or name in select or name in roots]
         order = order_by(sort_by, sort_order, _SORTS, "updated_at")
         rows = await conn.fetch(
-            f"SELECT {columns(names)} FROM {_SEARCHED} WHERE {conditions} "  # noqa: S608 - fixed names
+            f"SELECT {columns(names)} FROM {_searched(conditions, order)} WHERE {conditions} "  # noqa: S608
             f"ORDER BY {order} {page(conditions, limit, offset)}",
             conditions.parameters,
         )
@@ -127,7 +125,7 @@ class Threads(Authenticated):
         """Count the threads that a search would find."""
         conditions = await _wanted(metadata, values, status, 0, 0, ctx)
         row = await conn.fetch_one(
-            f"SELECT count(*) AS found FROM {_SEARCHED} WHERE {conditions}",  # noqa: S608
+            f"SELECT count(*) AS found FROM {_searched(conditions)} WHERE {conditions}",  # noqa: S608
             conditions.parameters,
         )
         return int(row["found"]) if row else 0
@@ -382,11 +380,18 @@ async def _wanted(
         ),
     )
     conditions = Conditions()
-    conditions.contain("thread.metadata", metadata)
+    conditions.contain("thread_metadata.metadata", metadata)
     conditions.contain('thread."values"', values)
     conditions.equal("thread_order.status", status)
-    restrict(conditions, filters, "thread.metadata")
+    restrict(conditions, filters, "thread_metadata.metadata")
     return conditions
+
+
+def _searched(conditions: Conditions, order: str = "") -> str:
+    """The tables of a search: what runs change of a thread is indexed apart, and not in its own row."""
+    text = f"{conditions} {order}"
+    used = [name for name in ("thread_order", "thread_metadata") if f"{name}." in text]
+    return " ".join(["thread", *(f"JOIN {name} ON {name}.thread_id = thread.thread_id" for name in used)])
 
 
 async def _existing(conn: Handle, ids: list[UUID], filters: Mapping[str, Any] | None) -> list[UUID]:
