@@ -28,8 +28,10 @@ class EngineSettings(BaseSettings):
     """Valkey or Redis, for wake-ups, stream events and cancel signals."""
     redis_key_prefix: str = Field(default="holdfast:", alias="REDIS_KEY_PREFIX")
     """Before every key and channel, so that several deployments can share a Valkey."""
-    pool_max_size: int = Field(default=40, ge=4, le=10_000, alias="LANGGRAPH_POSTGRES_POOL_MAX_SIZE")
-    """Connections of one process, over all its event loops; two servers fit a stock Postgres' 100."""
+    pool_max_size: int | None = Field(
+        default=None, ge=4, le=10_000, alias="LANGGRAPH_POSTGRES_POOL_MAX_SIZE"
+    )
+    """The most connections of one process, over all its event loops; unset, `budget` derives it."""
     replicas: int = Field(default=1, ge=1, le=1000, alias="HOLDFAST_REPLICAS")
     """How many servers like this one share the database; for the connection budget."""
     workers: int = Field(default=1, ge=1, le=64, alias="HOLDFAST_WORKERS")
@@ -42,6 +44,8 @@ class EngineSettings(BaseSettings):
     """How long a worker holds a run without a heartbeat; then another may take it."""
     poll_seconds: float = Field(default=1.0, gt=0, le=60, alias="HOLDFAST_POLL_SECONDS")
     """How often the database is looked at when no signal comes; the wait that a lost Valkey costs."""
+    database_wait_seconds: float = Field(default=300.0, ge=0, le=86_400, alias="HOLDFAST_DATABASE_WAIT_SECONDS")
+    """How long a start waits for a Postgres that is away."""
     migration_timeout_seconds: float = Field(default=60.0, gt=0, alias="HOLDFAST_MIGRATION_TIMEOUT_SECONDS")
     """How long a start waits for another one's migrations."""
     callback_retry_hours: float = Field(default=72.0, gt=0, le=8760, alias="HOLDFAST_CALLBACK_RETRY_HOURS")
