@@ -1,9 +1,9 @@
 """The connection budget: how many Postgres connections a process takes, so that all servers together fit.
 
-A process has a pool for its main loop, one for the loop that runs its jobs (or one for each isolated loop), and
-the heartbeat's own connection. How large the pools may grow follows from the jobs, and from this process's
+A process has a pool for its main loop, one for the loop that runs its jobs (or one for each isolated loop),
+and the heartbeat's own connection. How large the pools may grow follows from the jobs and from this process's
 share of what the database gives, which is asked at the start: servers that take more would work for weeks and
-fail with "too many clients" on the first busy day. What cannot fit is refused, with what would.
+fail with "too many clients" on the first busy day. What cannot fit is refused.
 """
 
 from __future__ import annotations
@@ -193,8 +193,8 @@ def fit(offer: Offer) -> ProcessConnections:
     count, share, least = processes(), share_of(offer, processes()), _least(jobs, isolated=isolated)
     if share is not None and share < least.total:
         raise EngineError(
-            f"Postgres has too few connections: {count} x ({least}) are {count * least.total} at the least, and "
-            f"it gives {offer}. Run fewer servers or jobs (HOLDFAST_REPLICAS, --workers, --jobs), raise "
+            f"Postgres has too few connections: {count} x ({least}) are {count * least.total} at the least, "
+            f"and it gives {offer}. Run fewer servers or jobs (HOLDFAST_REPLICAS, --workers, --jobs), raise "
             "max_connections, or put PgBouncer in front."
         )
     return _plan_here(share)

@@ -159,8 +159,8 @@ async def _who_blocks(connection: Connection, timeout_seconds: float) -> str:
 async def _apply(connection: Connection) -> list[str]:
     if owner := await who_else(connection):
         raise EngineError(
-            f"The database {connection.info.dbname} is not this engine's: {owner}. Nothing in it was changed. "
-            f"{CURE}"
+            f"The database {connection.info.dbname} is not this engine's: {owner}. "
+            f"Nothing in it was changed. {CURE}"
         )
     await connection.execute(_TABLE)
     row = await (
