@@ -172,7 +172,7 @@ class FaultyServer:
             writer.transport.abort()
 
     async def wait_until_all_closed(self) -> None:
-        async with asyncio.timeout(5), self.all_closed:
+        async with asyncio.timeout(30), self.all_closed:
             await self.all_closed.wait_for(lambda: self.open_connections == 0)
 
 

@@ -49,7 +49,7 @@ class Standby(Postgres):
         self._folder.mkdir(exist_ok=True)
         give_away(self._folder)
         shutil.copy(self._primary.folder / "password", self._folder / "password")
-        program = embedded._find_bin_folder() / "pg_basebackup"
+        program = embedded.bin_folder(embedded.VERSION) / "pg_basebackup"
         command = [str(program), "--pgdata", str(self._folder / "data"), "--dbname", self._primary.uri]
         subprocess.run(
             [
@@ -60,6 +60,6 @@ class Standby(Postgres):
             ],
             check=True,
             cwd=self._folder,
-            env=embedded._bare_environment(),
+            env=embedded.bare_environment(),
             capture_output=True,
         )
