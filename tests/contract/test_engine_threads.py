@@ -143,12 +143,12 @@ async def test_a_thread_stream_has_one_order_and_resumes_anywhere_in_it(handle: 
     async def say() -> None:
         for run_id in (first, second):
             for number in range(20):
-                await add(key("run", run_id), b"values", str(number).encode())
-                await add(key("thread", thread_id), b"state_update", b"{}")
-            await add(key("run", run_id), b"control", b"done")
+                await add(key(thread_id, "run", run_id), b"values", str(number).encode())
+                await add(key(thread_id, "thread", thread_id), b"state_update", b"{}")
+            await add(key(thread_id, "run", run_id), b"control", b"done")
         late = uuid.uuid4()
-        await add(key("thread", thread_id), b"run", str(late).encode())
-        await add(key("run", late), b"values", b"last")
+        await add(key(thread_id, "thread", thread_id), b"run", str(late).encode())
+        await add(key(thread_id, "run", late), b"values", b"last")
 
     async def hear(last_event_id: str | None, count: int) -> list[tuple[bytes, bytes, bytes | None, str]]:
         events = Threads.Stream.join_event_streaming(
