@@ -68,6 +68,8 @@ class Setup:
     """The database's tables are on a small disk, `stand.disk`; its log is not."""
     clocks_off_by_seconds: tuple[int, ...] = ()
     """How wrong the clock of each server is; none is wrong if left out."""
+    valkey: type[Valkey] = Valkey
+    """One server, a cluster, or one that is replicated under a Sentinel."""
 
 
 class Stand:
@@ -82,7 +84,7 @@ class Stand:
             setup: What there is.
         """
         self.postgres = Postgres(folder / "postgres")
-        self.valkey = Valkey(folder / "valkey")
+        self.valkey = setup.valkey(folder / "valkey")
         self.receiver = Receiver()
         self.journal = Journal(folder / "journal")
         self._cable: Proxy | None = Proxy([self.postgres.port]) if setup.through_proxy else None
