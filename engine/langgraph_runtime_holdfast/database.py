@@ -270,7 +270,7 @@ async def start_pool() -> None:
     """
     from langgraph_runtime_holdfast.migrate import migrate
     from langgraph_runtime_holdfast.store import index_config
-    from langgraph_runtime_holdfast.valkey import start_valkey
+    from langgraph_runtime_holdfast.valkey_start import start_valkey
 
     global _main_loop, _is_stopping
     _main_loop, _is_stopping = asyncio.get_running_loop(), False

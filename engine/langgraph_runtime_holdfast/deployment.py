@@ -74,13 +74,13 @@ REFUSED_VARIABLES: Final = {
     ("DISPATCH_MODE", "multi-process"): "runs are dispatched by this engine's own queue",
     ("LANGGRAPH_STORE_BACKEND", "grpc"): "the store is in Postgres",
     ("LS_DEFAULT_CHECKPOINTER_BACKEND", "mongo"): "checkpoints are in Postgres",
-    ("REDIS_CLUSTER", "true"): "a Redis cluster is not supported; a single Valkey, replicated or not, is",
     (
         "LANGGRAPH_AES_KEY",
         None,
     ): "checkpoints are not encrypted with it here; set `encryption`",
     ("AGENT_POSTGRES_IAM_AUTH_PROVIDER", None): "put a password or a client certificate into DATABASE_URI",
     ("AGENT_REDIS_IAM_AUTH_PROVIDER", None): "put a password into REDIS_URI",
+    ("REDIS_GCP_SERVICE_ACCOUNT_JSON", None): "put a password into REDIS_URI",
     ("REDIS_URI_CUSTOM", None): "set REDIS_URI",
 }
 TRACING: Final = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING")

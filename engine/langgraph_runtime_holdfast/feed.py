@@ -1,13 +1,13 @@
 """Feeds: ordered events under a key, which any number of readers in any process follow from any point.
 
 A feed is a Valkey stream, so a reader that reconnects loses nothing, and a reader may begin with the past.
-Ids come from one clock for all feeds of the deployment, so that events of several feeds have one order and a
-position in one of them is a position in all.
-All readers of one event loop share one connection: the follower below reads every feed that anybody follows
-and hands the entries out.
+Ids come from one clock for all feeds of a shard, which has a thread's and those of its runs, so that their
+events have one order and a position in one of them is a position in all.
+All readers of one event loop share one connection, or one for each shard of a cluster: the follower below
+reads every feed that anybody follows and hands the entries out.
 
-While Valkey is away a reader gets nothing and is told so by `Follower.is_connected`; it then watches the
-database instead.
+While Valkey, or the shard, is away a reader gets nothing and is told so by `Follower.is_connected`; it then
+watches the database instead.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -26,7 +27,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from langgraph_runtime_holdfast.limits import feed_bytes
-from langgraph_runtime_holdfast.valkey import VALKEY_ERRORS, key, valkey
+from langgraph_runtime_holdfast.valkey import VALKEY_ERRORS, ask, beside, place
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -38,6 +39,7 @@ PART: Final = b"part "
 MAX_ENTRIES: Final = 50_000
 _BLOCK_MS: Final = 5_000
 _RECONNECT_SECONDS: Final = 0.25
+_CANCEL_AGAIN_SECONDS: Final = 0.25
 
 # One call, so that no other append can come between taking an id and using it. The clock never goes back,
 # whatever the host's clock does.
@@ -105,7 +107,7 @@ redis.call('EXPIRE', KEYS[3], ARGV[2])
 return added
 """
 
-_followers: WeakKeyDictionary[asyncio.AbstractEventLoop, Follower] = WeakKeyDictionary()
+_followers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Follower]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Entry:
     """One event of a feed."""
 
     id: bytes
-    """`milliseconds-sequence`, unique and rising over all feeds."""
+    """`milliseconds-sequence`, unique and rising over all feeds of a shard."""
     event: bytes
     data: bytes
 
@@ -124,8 +126,9 @@ async def append(feed: str, event: bytes, data: bytes, *, keep_seconds: int) -> 
     Raises:
         RedisError: Valkey is away; the event is lost to whoever listens.
     """
-    command: Any = add_to(valkey(), feed, event, data, keep_seconds=keep_seconds)
-    entry_id: bytes = await command
+    entry_id: bytes = await ask(
+        feed, lambda client: add_to(client, feed, event, data, keep_seconds=keep_seconds)
+    )
     return entry_id
 
 
@@ -162,7 +165,7 @@ def add_all_to(
     arguments = [part for entry in entries for part in entry]
     size = sum(map(len, arguments))
     limits = (most, keep_seconds, least, feed_bytes(), size)
-    return client.eval(_APPEND, 3, feed, _clock(), _measure(feed), *limits, *if_fewer, *arguments)
+    return client.eval(_APPEND, 3, feed, _clock(feed), _measure(feed), *limits, *if_fewer, *arguments)
 
 
 async def trimmed(feed: str) -> tuple[int, bytes]:
@@ -171,19 +174,19 @@ async def trimmed(feed: str) -> tuple[int, bytes]:
     Raises:
         RedisError: Valkey is away.
     """
-    command: Any = valkey().hmget(_measure(feed), ["parts", "gone"])
-    parts, gone = await command
+    found: Any = await ask(feed, lambda client: client.hmget(_measure(feed), ["parts", "gone"]))
+    parts, gone = found
     return int(parts or 0), gone or BEGINNING
 
 
-async def now() -> bytes:
-    """The newest id of all feeds: whatever is appended from now on, to any of them, comes after it.
+async def now(feed: str) -> bytes:
+    """The newest id of the shard's feeds: whatever is appended from now on, to any of them, comes after it.
 
     Raises:
         RedisError: Valkey is away.
     """
-    command: Any = valkey().hmget(_clock(), ["ms", "next"])
-    milliseconds, following = await command
+    answer: Any = await ask(feed, partial(_read_clock, feed=feed))
+    milliseconds, following = answer
     return b"%b-%d" % (milliseconds, int(following) - 1) if milliseconds else BEGINNING
 
 
@@ -193,35 +196,36 @@ async def past(feed: str, after: bytes = BEGINNING) -> list[Entry]:
     Raises:
         RedisError: Valkey is away.
     """
-    rows: Any = await valkey().xrange(feed, min=b"(" + after if after != BEGINNING else b"-")
+    begin = b"(" + after if after != BEGINNING else b"-"
+    rows: Any = await ask(feed, lambda client: client.xrange(feed, min=begin))
     return [_entry(entry_id, fields) for entry_id, fields in rows]
 
 
 async def past_of_all(positions: Mapping[str, bytes]) -> dict[str, list[Entry]]:
-    """The entries of several feeds, each after its own position, as they are at one moment.
+    """The entries of several feeds of a shard, each after its own position, as they are at one moment.
 
     Raises:
         RedisError: Valkey is away.
     """
     asked: Any = dict(positions)
-    answer: Any = await valkey().xread(asked)
+    answer: Any = await ask(next(iter(asked)), lambda client: client.xread(asked))
     return {
         name.decode(): [_entry(entry_id, fields) for entry_id, fields in rows] for name, rows in answer or []
     }
 
 
-async def last_id(feed: str) -> bytes:
-    """The id of the newest entry; BEGINNING when there is none.
+async def last(feed: str) -> Entry | None:
+    """The newest entry, if there is one.
 
     Raises:
         RedisError: Valkey is away.
     """
-    rows: Any = await valkey().xrevrange(feed, count=1)
-    return rows[0][0] if rows else BEGINNING
+    rows: Any = await ask(feed, lambda client: client.xrevrange(feed, count=1))
+    return _entry(*rows[0]) if rows else None
 
 
-def _clock() -> str:
-    return key("clock")
+def _clock(feed: str) -> str:
+    return beside(feed, "clock")
 
 
 def _measure(feed: str) -> str:
@@ -276,15 +280,16 @@ class Reader:
 
 
 class Follower:
-    """Reads the feeds of one event loop over one connection."""
+    """Reads the feeds of one event loop, in a cluster those of one shard, over one connection."""
 
-    def __init__(self) -> None:
-        """Follow nothing yet."""
+    def __init__(self, feed: str) -> None:
+        """Follow nothing yet; `feed` is one of those that it is for."""
         self.is_connected = False
         self.interruptions = 0
         self._readers: dict[str, set[Reader]] = {}
         self._positions: dict[str, bytes] = {}
-        self._bell = key("bell", uuid.uuid4())
+        self._bell = beside(feed, "bell", uuid.uuid4())
+        self._place = place(feed)
         self._task: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
@@ -293,28 +298,44 @@ class Follower:
     ) -> AsyncIterator[Reader]:
         """Receive the entries of a feed after the given id, those of the past first."""
         reader = Reader(feed, after, arrived or asyncio.Event())
-        self._readers.setdefault(feed, set()).add(reader)
-        # One position a feed serves all: whoever needs older entries has the feed read again from there,
-        # and each reader leaves out what it has.
-        self._positions[feed] = min(self._positions.get(feed, after), after, key=order)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._read_on())
+        self._join(reader)
         await self._ring()
         try:
             yield reader
         finally:
-            readers = self._readers.get(feed, set())
-            readers.discard(reader)
-            if not readers:
-                self._readers.pop(feed, None)
-                self._positions.pop(feed, None)
+            # It may have been handed over.
+            follower(feed)._leave(reader)
 
     async def close(self) -> None:
         """Stop reading."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            while not self._task.done():
+                # The client loses a cancellation that meets it while it connects.
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=_CANCEL_AGAIN_SECONDS)
             self._task = None
+
+    def _join(self, reader: Reader) -> None:
+        self._readers.setdefault(reader.feed, set()).add(reader)
+        # One position a feed serves all: whoever needs older entries has the feed read again from there,
+        # and each reader leaves out what it has.
+        position = self._positions.get(reader.feed, reader.position)
+        self._positions[reader.feed] = min(position, reader.position, key=order)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._read_on())
+
+    def _leave(self, reader: Reader) -> None:
+        readers = self._readers.get(reader.feed, set())
+        readers.discard(reader)
+        if not readers:
+            self._readers.pop(reader.feed, None)
+            self._positions.pop(reader.feed, None)
+
+    def _hand_over(self) -> None:
+        """Leave the readers to the followers of their shards: Valkey has turned out to be a cluster."""
+        readers, self._readers, self._positions = self._readers, {}, {}
+        for reader in (each for feed in readers.values() for each in feed):
+            follower(reader.feed)._join(reader)
 
     async def _ring(self) -> None:
         # The read in flight does not know the new feed; an entry in a feed of its own ends it.
@@ -324,9 +345,12 @@ class Follower:
     async def _read_on(self) -> None:
         bell = BEGINNING
         while True:
+            if place(self._bell) != self._place:
+                self._hand_over()
+                return
             asked: Any = {self._bell: bell, **self._positions}
             try:
-                answer: Any = await valkey().xread(asked, block=_BLOCK_MS)
+                answer: Any = await ask(self._bell, partial(_read, positions=asked))
             except VALKEY_ERRORS as error:
                 if self.is_connected:
                     await logger.awarning("Valkey is away: streams wait for it", error=str(error))
@@ -358,16 +382,25 @@ class Follower:
             self._positions[feed] = max(lowest, BEGINNING, key=order)
 
 
-def follower() -> Follower:
-    """This loop's follower."""
-    loop = asyncio.get_running_loop()
-    found = _followers.get(loop)
+async def _read_clock(client: Redis, feed: str) -> Any:
+    command: Any = client.hmget(_clock(feed), ["ms", "next"])
+    return await command
+
+
+async def _read(client: Redis, positions: dict[Any, Any]) -> Any:
+    return await client.xread(positions, block=_BLOCK_MS)
+
+
+def follower(feed: str) -> Follower:
+    """This loop's follower of a feed."""
+    of_loop = _followers.setdefault(asyncio.get_running_loop(), {})
+    found = of_loop.get(place(feed))
     if found is None:
-        found = _followers[loop] = Follower()
+        found = of_loop[place(feed)] = Follower(feed)
     return found
 
 
 async def close_follower() -> None:
-    """Stop this loop's follower; an isolated loop calls it before it ends."""
-    if (found := _followers.pop(asyncio.get_running_loop(), None)) is not None:
+    """Stop this loop's followers; an isolated loop calls it before it ends."""
+    for found in _followers.pop(asyncio.get_running_loop(), {}).values():
         await found.close()

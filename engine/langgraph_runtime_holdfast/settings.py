@@ -27,6 +27,10 @@ class EngineSettings(BaseSettings):
     """Taken where DATABASE_URI is not set."""
     redis_uri: str = Field(default="", alias="REDIS_URI")
     """Valkey or Redis, for wake-ups, stream events and cancel signals."""
+    redis_cluster: bool = Field(default=False, alias="REDIS_CLUSTER")
+    """REDIS_URI names nodes of a cluster; one that is there when the server starts is recognised without."""
+    redis_tls_ca_cert: str = Field(default="", alias="REDIS_TLS_CA_CERT")
+    """Who signs the certificate of Valkey: PEM in base64, as the official image takes it."""
     redis_key_prefix: str = Field(default="holdfast:", alias="REDIS_KEY_PREFIX")
     """Before every key and channel, so that several deployments can share a Valkey."""
     pool_max_size: int | None = Field(default=None, ge=4, le=10_000, alias="LANGGRAPH_POSTGRES_POOL_MAX_SIZE")
@@ -76,6 +80,13 @@ class EngineSettings(BaseSettings):
     @classmethod
     def _secret_can_sign(cls, value: SecretStr) -> SecretStr:
         signing_keys(value.get_secret_value())
+        return value
+
+    @field_validator("redis_key_prefix")
+    @classmethod
+    def _prefix_leaves_the_slot_to_the_key(cls, value: str) -> str:
+        if set("{}") & set(value):
+            raise ValueError("braces choose the slot in a cluster, which is not for a prefix; leave them out")
         return value
 
     @property

@@ -196,12 +196,12 @@ async def test_a_thread_stream_has_one_order_and_resumes_anywhere_in_it(handle: 
     async def say() -> None:
         for run_id in (first, second):
             for number in range(20):
-                await add(key("run", run_id), b"values", str(number).encode())
-                await add(key("thread", thread_id), b"state_update", b"{}")
-            await add(key("run", run_id), b"control", b"done")
+                await add(key(thread_id, "run", run_id), b"values", str(number).encode())
+                await add(key(thread_id, "thread", thread_id), b"state_update", b"{}")
+            await add(key(thread_id, "run", run_id), b"control", b"done")
         late = uuid.uuid4()
-        await add(key("thread", thread_id), b"run", str(late).encode())
-        await add(key("run", late), b"values", b"last")
+        await add(key(thread_id, "thread", thread_id), b"run", str(late).encode())
+        await add(key(thread_id, "run", late), b"values", b"last")
 
     async def hear(last_event_id: str | None, count: int) -> list[tuple[bytes, bytes, bytes | None, str]]:
         events = Threads.Stream.join_event_streaming(
@@ -229,7 +229,7 @@ async def test_a_feed_has_so_many_bytes_and_who_misses_some_is_told(
     """Not only so many entries; who comes back too late gets the result at the end, also long after it."""
     from langgraph_runtime_holdfast.ops.run_feed import run_feed
     from langgraph_runtime_holdfast.ops.run_stream import RunStream
-    from langgraph_runtime_holdfast.valkey import valkey
+    from langgraph_runtime_holdfast.valkey import ask
 
     monkeypatch.setenv("HOLDFAST_FEED_MB", "1")
     settings.cache_clear()
@@ -244,7 +244,7 @@ async def test_a_feed_has_so_many_bytes_and_who_misses_some_is_told(
     async def tell(count: int) -> None:
         for _ in range(count):
             data = b'"%s"' % (b"x" * 50_000)
-            ids.append(await feed.append(run_feed(run_id), b"values", data, keep_seconds=60))
+            ids.append(await feed.append(run_feed(thread_id, run_id), b"values", data, keep_seconds=60))
 
     async def told(last_event_id: str) -> list[bytes]:
         channel = await RunStream.subscribe(run_id)
@@ -254,9 +254,9 @@ async def test_a_feed_has_so_many_bytes_and_who_misses_some_is_told(
         return [data async for _, data, _ in events]
 
     await tell(116)
-    kept = await valkey().xlen(run_feed(run_id))
-    assert 20 <= kept <= 40
-    assert (await valkey().memory_usage(run_feed(run_id)) or 0) < 2_000_000
+    name = run_feed(thread_id, run_id)
+    assert 20 <= await ask(name, lambda client: client.xlen(name)) <= 40
+    assert (await ask(name, lambda client: client.memory_usage(name)) or 0) < 2_000_000
 
     await handle.execute(
         "WITH ended AS (UPDATE run SET status = 'success', updated_at = now() - interval '1 minute'), "
@@ -264,7 +264,7 @@ async def test_a_feed_has_so_many_bytes_and_who_misses_some_is_told(
         'UPDATE thread SET "values" = \'{"the": "end"}\' WHERE thread_id = %s',
         [thread_id],
     )
-    await feed.append(run_feed(run_id), b"control", b"done", keep_seconds=60)
+    await feed.append(run_feed(thread_id, run_id), b"control", b"done", keep_seconds=60)
     committed = b'{"the":"end"}'
     # From the beginning, and from what is gone: the result is told besides what is there.
     for position in ("-1", ids[3].decode()):

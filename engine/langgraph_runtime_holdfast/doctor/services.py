@@ -19,7 +19,8 @@ from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.foreign import CURE, who_else
 from langgraph_runtime_holdfast.migrate import OLDEST_POSTGRES, versions
 from langgraph_runtime_holdfast.settings import settings
-from langgraph_runtime_holdfast.valkey import OLDEST, VALKEY_ERRORS, stop_valkey, valkey
+from langgraph_runtime_holdfast.valkey import VALKEY_ERRORS, address, ask, is_cluster, key, stop_valkey
+from langgraph_runtime_holdfast.valkey_start import check_valkey as ask_valkey
 
 Connection = AsyncConnection[DictRow]
 
@@ -161,13 +162,12 @@ async def check_valkey() -> list[Finding]:
     if not settings().redis_uri:
         return []  # told with the environment
     try:
+        server = await ask_valkey()
         began = time.monotonic()
-        server = await valkey().info("server")
+        memory = await ask(key("start", "start"), lambda client: client.info("memory"))
         took = time.monotonic() - began
-        memory = await valkey().info("memory")
-    except ValueError as error:
-        says = f"REDIS_URI is not an address: {_one_line(error)}"
-        return [problem("valkey", says, "Write redis://HOST:6379.")]
+    except EngineError as error:
+        return [problem("valkey", _one_line(error))]
     except VALKEY_ERRORS as error:
         says = f"it cannot be used: {_one_line(error)}. Runs go on without it; streams pause"
         cure = "See that it runs, and that address and password in REDIS_URI are right."
@@ -180,9 +180,8 @@ async def check_valkey() -> list[Finding]:
 def _about_valkey(server: dict[str, Any], memory: dict[str, Any], took: float) -> Finding:
     name = "Valkey" if server.get("valkey_version") else "Redis"
     version = str(server.get("valkey_version") or server.get("redis_version") or "0")
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST:
-        cure = "Use Valkey, or Redis 6.2 or newer."
-        return problem("valkey", f"{name} is version {version}, too old", cure)
+    if is_cluster() or address().kind != "server":
+        name = f"{name} {'cluster' if is_cluster() else 'by Sentinel'}"
     policy, limit = str(memory.get("maxmemory_policy", "unknown")), int(memory.get("maxmemory") or 0)
     says = f"{name} {version}, answers in {took * 1000:.0f} ms, {policy}; it need not persist anything"
     if limit and policy.startswith("allkeys"):

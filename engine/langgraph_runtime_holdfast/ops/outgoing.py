@@ -1,7 +1,8 @@
 """What an event loop tells Valkey: everything that comes while a round trip is under way goes with the next.
 
 Nobody waits for it, so a run is not held up by its events. They keep their order. The loops of jobs leave it
-to the main loop, whose round trips then serve all of them.
+to the main loop, whose round trips then serve all of them. In a cluster each shard has its own, so that a
+node that does not answer holds up nothing else.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import structlog
+from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from langgraph_runtime_holdfast.feed import MAX_ENTRIES, add_all_to
 from langgraph_runtime_holdfast.ops.hints import attempt
-from langgraph_runtime_holdfast.valkey import valkey
+from langgraph_runtime_holdfast.valkey import ask, place
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -51,14 +53,60 @@ class _Load:
         self.sent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
 
+class _Lane:
+    """The round trips to one place, one after the other."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        """A key that is there."""
+        self._next: _Load | None = None
+        self._under_way: _Load | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def load(self) -> _Load:
+        """What goes with the next one."""
+        if self._next is None:
+            self._next = _Load()
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._send_on())
+        return self._next
+
+    def is_full(self) -> bool:
+        """Whether more is waiting than should."""
+        load = self._next
+        return load is not None and (
+            load.events >= _MOST_EVENTS_WAITING or load.size_bytes >= _MOST_BYTES_WAITING
+        )
+
+    async def settle(self) -> bool:
+        """Wait until all is sent that was to be sent by now."""
+        load = self._next or self._under_way
+        return True if load is None else await asyncio.shield(load.sent)
+
+    async def _send_on(self) -> None:
+        await asyncio.sleep(0)
+        while (load := self._next) is not None:
+            self._next, self._under_way = None, load
+            sent = False
+            try:
+                sending = partial(ask, self._name, partial(_send, load))
+                sent = await attempt(self._name, sending, size_bytes=load.size_bytes) is not None
+            except Exception as error:
+                await logger.aexception("Signals could not be sent", exc_info=error)
+            finally:
+                self._under_way = None
+                load.sent.set_result(sent)
+                if not sent:
+                    for tell in load.if_lost:
+                        tell()
+
+
 class Outgoing:
     """Belongs to an event loop."""
 
     def __init__(self) -> None:
         """Send nothing yet."""
-        self._next: _Load | None = None
-        self._under_way: _Load | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._lanes: dict[str, _Lane] = {}
 
     def append(
         self,
@@ -71,7 +119,7 @@ class Outgoing:
         if_lost: Callable[[], object] | None = None,
     ) -> None:
         """Add an event to a feed, soon; call `if_lost` if Valkey does not take it."""
-        load = self._load()
+        load = self._lane(feed).load()
         events = load.feeds.setdefault(feed, _Events(keep_seconds, most))
         events.keep_seconds, events.most = keep_seconds, most
         events.entries.append((event, data))
@@ -80,61 +128,46 @@ class Outgoing:
         if if_lost is not None:
             load.if_lost.append(if_lost)
 
-    def send(self, command: Command, *, once_as: str | None = None) -> None:
+    def send(self, name: str, command: Command, *, once_as: str | None = None) -> None:
         """Do something else with the same pipeline, after the events so far.
 
         Args:
+            name: The key that it is about.
             command: Called with the pipeline.
             once_as: Of several commands under this name one is enough.
         """
-        load = self._load()
+        load = self._lane(name).load()
         if once_as is None:
             load.commands.append(command)
         elif once_as not in load.names:
             load.names.add(once_as)
             load.commands.append(command)
 
-    def is_full(self) -> bool:
-        """Whether more is waiting than should."""
-        load = self._next
-        return load is not None and (
-            load.events >= _MOST_EVENTS_WAITING or load.size_bytes >= _MOST_BYTES_WAITING
-        )
+    def is_full(self, name: str) -> bool:
+        """Whether more is waiting than should, with this key."""
+        lane = self._lanes.get(place(name))
+        return lane is not None and lane.is_full()
 
-    async def wait_if_full(self) -> None:
+    async def wait_if_full(self, name: str) -> None:
         """Hold up whoever sends faster than Valkey takes it."""
         # Rare, and also about another loop's, which an Event could not be.
-        while self.is_full():  # noqa: ASYNC110
+        while self.is_full(name):  # noqa: ASYNC110
             await asyncio.sleep(_FULL_STEP_SECONDS)
 
-    async def settle(self) -> bool:
-        """Wait until all is sent that was to be sent by now; whether Valkey took the last of it."""
-        load = self._next or self._under_way
-        return True if load is None else await asyncio.shield(load.sent)
+    async def settle(self, name: str | None = None) -> bool:
+        """Wait until all is sent that was to be sent by now; whether Valkey took the last of it.
 
-    def _load(self) -> _Load:
-        if self._next is None:
-            self._next = _Load()
-            if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._send_on())
-        return self._next
+        Args:
+            name: Only what goes with this key.
+        """
+        lanes = list(self._lanes.values()) if name is None else [self._lane(name)]
+        return all(await asyncio.gather(*(lane.settle() for lane in lanes)))
 
-    async def _send_on(self) -> None:
-        await asyncio.sleep(0)
-        while (load := self._next) is not None:
-            self._next, self._under_way = None, load
-            sent = False
-            try:
-                sending = partial(_send, load)
-                sent = await attempt(sending, size_bytes=load.size_bytes) is not None
-            except Exception as error:
-                await logger.aexception("Signals could not be sent", exc_info=error)
-            finally:
-                self._under_way = None
-                load.sent.set_result(sent)
-                if not sent:
-                    for tell in load.if_lost:
-                        tell()
+    def _lane(self, name: str) -> _Lane:
+        where = place(name)
+        if (lane := self._lanes.get(where)) is None:
+            lane = self._lanes[where] = _Lane(name)
+        return lane
 
 
 class OutgoingOfJobs(Outgoing):
@@ -150,18 +183,18 @@ class OutgoingOfJobs(Outgoing):
         """As `Outgoing.append`."""
         self._add(partial(self._of_home.append, *args, **options))
 
-    def send(self, command: Command, *, once_as: str | None = None) -> None:
+    def send(self, name: str, command: Command, *, once_as: str | None = None) -> None:
         """As `Outgoing.send`."""
-        self._add(partial(self._of_home.send, command, once_as=once_as))
+        self._add(partial(self._of_home.send, name, command, once_as=once_as))
 
-    def is_full(self) -> bool:
+    def is_full(self, name: str) -> bool:
         """As `Outgoing.is_full`."""
-        return self._of_home.is_full()
+        return self._of_home.is_full(name)
 
-    async def settle(self) -> bool:
+    async def settle(self, name: str | None = None) -> bool:
         """As `Outgoing.settle`."""
         self._hand_on()
-        settling = asyncio.run_coroutine_threadsafe(self._of_home.settle(), self._home)
+        settling = asyncio.run_coroutine_threadsafe(self._of_home.settle(name), self._home)
         return await asyncio.wrap_future(settling)
 
     def _add(self, call: Callable[[], object]) -> None:
@@ -180,8 +213,8 @@ def _call_all(calls: list[Callable[[], object]]) -> None:
         call()
 
 
-async def _send(load: _Load) -> list[Any]:
-    async with valkey().pipeline(transaction=False) as pipe:
+async def _send(load: _Load, client: Redis) -> list[Any]:
+    async with client.pipeline(transaction=False) as pipe:
         for feed, events in load.feeds.items():
             add_all_to(pipe, feed, events.entries, keep_seconds=events.keep_seconds, most=events.most)
         for command in load.commands:

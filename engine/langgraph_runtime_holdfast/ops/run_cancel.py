@@ -129,7 +129,7 @@ async def cancel_runs(conn: Handle, runs: Sequence[Row], action: str, reason: st
     if reported:
         bell.ring()
     signal_cancel([run["run_id"] for run in running], action, reason)
-    _tell_ends([run["run_id"] for run in ended], lost=False)
+    _tell_ends([(run["thread_id"], run["run_id"]) for run in ended], lost=False)
     return len(running) + len(ended)
 
 
@@ -177,13 +177,14 @@ async def delete_run(conn: Handle, run_id: UUID, thread_id: UUID) -> bool:
             await tx.execute(_FREE_THREADS, {"thread_ids": [thread_id]})
     if deleted["status"] == "pending":
         signal_cancel([run_id], "delete", None)
-        _tell_ends([run_id], lost=True)
+        _tell_ends([(thread_id, run_id)], lost=True)
     return True
 
 
-def _tell_ends(run_ids: Sequence[UUID], *, lost: bool) -> None:
-    for run_id in run_ids:
-        append_end(run_id, lost=lost)
-    if run_ids:
+def _tell_ends(ended: Sequence[tuple[UUID, UUID]], *, lost: bool) -> None:
+    """Tell the ends of runs, each given by its thread and itself."""
+    for thread_id, run_id in ended:
+        append_end(thread_id, run_id, lost=lost)
+    if ended:
         # What waited behind them is due now.
         wake_all()

@@ -13,7 +13,7 @@ import structlog
 from langgraph_runtime_holdfast.database import Handle, connect, open_pool
 from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError, held
 from langgraph_runtime_holdfast.ops.outgoing import outgoing
-from langgraph_runtime_holdfast.ops.run_feed import append_end, close_feed
+from langgraph_runtime_holdfast.ops.run_feed import append_end, close_feed, run_feed
 from langgraph_runtime_holdfast.ops.run_queue import note_error, put_back
 from langgraph_runtime_holdfast.ops.run_result import keep_result
 from langgraph_runtime_holdfast.ops.signals import wake_here
@@ -96,7 +96,7 @@ async def _settle(handle: Handle, lease: Lease, error: BaseException) -> None:
     row = await handle.fetch_one(_STATUS, {"run_id": lease.run_id}, often=True)
     if row is None or row["status"] not in ("pending", "running"):
         # Deleted, or ended by a write whose answer was lost: listeners look into the database.
-        append_end(lease.run_id, lost=True)
+        append_end(lease.thread_id, lease.run_id, lost=True)
         wake_here()
     elif not (lease.is_handed_back or isinstance(error, LeaseLostError)):
         await note_error(handle, lease.run_id, error)
@@ -105,7 +105,7 @@ async def _settle(handle: Handle, lease: Lease, error: BaseException) -> None:
 async def _tell_end(lease: Lease) -> None:
     # Of other runs the thread has the result; and whoever waits in this process was handed every event.
     if lease.temporary and lease.listener != WORKER_ID:
-        await outgoing().settle()
+        await outgoing().settle(run_feed(lease.thread_id, lease.run_id))
         if lease.listener is not None or lease.events_lost:
             await _keep_result(lease)
     close_feed(lease)

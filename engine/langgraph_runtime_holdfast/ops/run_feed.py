@@ -38,9 +38,9 @@ _MOST_LIVE: Final = 5_000
 _MOST_CHECKED: Final = 1_000
 
 
-def run_feed(run_id: UUID | str) -> str:
-    """The feed's name."""
-    return key("run", run_id)
+def run_feed(thread_id: UUID | str, run_id: UUID | str) -> str:
+    """The feed's name; it is in the shard of its thread, whose stream has one order."""
+    return key(thread_id, "run", run_id)
 
 
 def is_done(entry: Entry) -> bool:
@@ -48,13 +48,14 @@ def is_done(entry: Entry) -> bool:
     return entry.event == CONTROL and entry.data == DONE
 
 
-async def append_event(run_id: UUID, event: str, message: bytes, *, resumable: bool) -> None:
+async def append_event(thread_id: UUID, run_id: UUID, event: str, message: bytes, *, resumable: bool) -> None:
     """Tell an event; one that Valkey does not take is noted as lost."""
+    feed = run_feed(thread_id, run_id)
     lease = current_lease()
     if lease is None or lease.run_id != run_id:
         hand_over(run_id, event.encode(), message)
         sealed = await seal_event(message)
-        outgoing().append(run_feed(run_id), event.encode(), sealed, keep_seconds=keep_seconds())
+        outgoing().append(feed, event.encode(), sealed, keep_seconds=keep_seconds())
         return
     if lease.is_lost:
         return
@@ -70,25 +71,26 @@ async def append_event(run_id: UUID, event: str, message: bytes, *, resumable: b
     lease.events_told += 1
     sealed = await seal_event(message)
     outgoing().append(
-        run_feed(run_id),
+        feed,
         event.encode(),
         sealed,
         keep_seconds=_WHILE_RUNNING_SECONDS,
         most=MAX_ENTRIES if resumable else _MOST_LIVE,
         if_lost=lease.note_lost_events,
     )
-    _tell_listener(lease, event.encode(), sealed)
-    await outgoing().wait_if_full()
+    _tell_listener(lease, feed, event.encode(), sealed)
+    await outgoing().wait_if_full(feed)
 
 
-def append_end(run_id: UUID, *, lost: bool = False) -> None:
+def append_end(thread_id: UUID, run_id: UUID, *, lost: bool = False) -> None:
     """Tell that a run, which no worker of this process works on, has ended; the database has its end.
 
     Args:
+        thread_id: Its thread.
         run_id: The run.
         lost: Events are missing; listeners must look into the database.
     """
-    feed = run_feed(run_id)
+    feed = run_feed(thread_id, run_id)
     for data in (LOST, DONE) if lost else (DONE,):
         hand_over(run_id, CONTROL, data)
         outgoing().append(feed, CONTROL, data, keep_seconds=keep_seconds())
@@ -96,12 +98,13 @@ def append_end(run_id: UUID, *, lost: bool = False) -> None:
 
 def close_feed(lease: Lease) -> None:
     """Tell the end of the run that this process works on, which is in the database."""
+    feed = run_feed(lease.thread_id, lease.run_id)
     hand_over(lease.run_id, CONTROL, DONE)
     for data in (LOST, DONE) if lease.events_lost else (DONE,):
-        _tell_listener(lease, CONTROL, data)
-    feed = run_feed(lease.run_id)
+        _tell_listener(lease, feed, CONTROL, data)
     least = sys.maxsize if lease.events_lost else min(lease.events_told, _MOST_CHECKED)
     outgoing().send(
+        feed,
         lambda pipe: add_all_to(
             pipe,
             feed,
@@ -109,16 +112,16 @@ def close_feed(lease: Lease) -> None:
             keep_seconds=keep_seconds(),
             least=least,
             if_fewer=(CONTROL, LOST),
-        )
+        ),
     )
 
 
-def _tell_listener(lease: Lease, event: bytes, data: bytes) -> None:
+def _tell_listener(lease: Lease, feed: str, event: bytes, data: bytes) -> None:
     if lease.listener is None or lease.listener == WORKER_ID:
         return
     lease.events_sent += 1
     outgoing().append(
-        inbox(lease.listener),
+        inbox(lease.listener, feed),
         numbered(lease.run_id, lease.events_sent, event),
         data,
         keep_seconds=KEEP_INBOX_SECONDS,

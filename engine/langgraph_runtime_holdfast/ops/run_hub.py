@@ -2,7 +2,8 @@
 
 A request that creates a run and listens says so before the run is there. If this process executes the run,
 its events are handed over without a detour. If another one does, that one sends them to this process's inbox,
-a feed in Valkey; each comes with its number, so a gap is noticed and the database asked instead.
+a feed in Valkey; each comes with its number, so a gap is noticed and the database asked instead. In a cluster
+a process has an inbox in each shard, so that a run's events hang on no other node than its feed does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from uuid import UUID
 
 from langgraph_runtime_holdfast.feed import BEGINNING, MISSING, Entry, EntryQueue, follower
 from langgraph_runtime_holdfast.settings import WORKER_ID
-from langgraph_runtime_holdfast.valkey import key
+from langgraph_runtime_holdfast.valkey import beside, in_every_shard, is_cluster, key
 
 CONTROL: Final = MISSING.event
 DONE: Final = b"done"
@@ -68,7 +69,7 @@ class Listener:
 
 _listeners: dict[UUID, list[Listener]] = {}
 _lock = threading.Lock()
-_inbox_task: asyncio.Task[None] | None = None
+_inbox_tasks: dict[str, asyncio.Task[None]] = {}
 
 
 def listen_to(run_id: UUID) -> Listener:
@@ -76,7 +77,7 @@ def listen_to(run_id: UUID) -> Listener:
     listener = Listener(run_id)
     with _lock:
         _listeners.setdefault(run_id, []).append(listener)
-    _read_inbox()
+    _read_inboxes()
     return listener
 
 
@@ -101,9 +102,9 @@ def hand_over(run_id: UUID, event: bytes, data: bytes) -> None:
             listener.put(entry)
 
 
-def inbox(worker: str) -> str:
-    """The feed of a process."""
-    return key("inbox", worker)
+def inbox(worker: str, run_feed: str) -> str:
+    """The feed of a process, for what is told of this run."""
+    return beside(run_feed, "inbox", worker) if is_cluster() else key(worker, "inbox", worker)
 
 
 def numbered(run_id: UUID, number: int, event: bytes) -> bytes:
@@ -123,14 +124,17 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _read_inbox() -> None:
-    global _inbox_task
-    if _inbox_task is None or _inbox_task.done() or _inbox_task.get_loop() is not asyncio.get_running_loop():
-        _inbox_task = asyncio.create_task(_hand_on())
+def _read_inboxes() -> None:
+    loop = asyncio.get_running_loop()
+    every = in_every_shard("inbox", WORKER_ID)
+    for name in every if is_cluster() else [key(WORKER_ID, "inbox", WORKER_ID)]:
+        task = _inbox_tasks.get(name)
+        if task is None or task.done() or task.get_loop() is not loop:
+            _inbox_tasks[name] = asyncio.create_task(_hand_on(name))
 
 
-async def _hand_on() -> None:
-    async with follower().follow(inbox(WORKER_ID), BEGINNING) as reader:
+async def _hand_on(name: str) -> None:
+    async with follower(name).follow(name, BEGINNING) as reader:
         while True:
             entry = await reader.queue.get()
             if entry.event == CONTROL:  # of the feed itself; the numbers tell what is missing

@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 from uuid import UUID
 
 import structlog
@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.database import connect
 from langgraph_runtime_holdfast.event_seal import open_event
-from langgraph_runtime_holdfast.feed import BEGINNING, PART, Entry, follower, order, past, trimmed
+from langgraph_runtime_holdfast.feed import BEGINNING, PART, Entry, follower, last, order, past, trimmed
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.filters import restrict
 from langgraph_runtime_holdfast.ops.hints import attempt
@@ -32,7 +32,7 @@ from langgraph_runtime_holdfast.ops.run_result import kept_result, thread_result
 from langgraph_runtime_holdfast.ops.run_watch import ENDED, run_watch
 from langgraph_runtime_holdfast.ops.statement import Conditions, as_uuid
 from langgraph_runtime_holdfast.settings import WORKER_ID
-from langgraph_runtime_holdfast.valkey import VALKEY_ERRORS, valkey
+from langgraph_runtime_holdfast.valkey import VALKEY_ERRORS
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -77,6 +77,7 @@ class _Listening:
 
     run_id: UUID
     thread_id: UUID
+    feed: str
     position: bytes = BEGINNING
     is_over: bool = False
     """The feed had its last entry when the listener came."""
@@ -209,9 +210,17 @@ class RunStream(Authenticated):
         Raises:
             LeaseLapsedError: The run may be another worker's; between two steps is the moment to stop.
         """
+        if thread_id is None:
+            raise ValueError("The events of a run are kept with its thread, which is not named")
         if (lease := current_lease()) is not None:
             lease.require()
-        await append_event(as_uuid(run_id, "run ID"), event, message, resumable=resumable)
+        await append_event(
+            as_uuid(thread_id, "thread ID"),
+            as_uuid(run_id, "run ID"),
+            event,
+            message,
+            resumable=resumable,
+        )
 
 
 def matches(mode: str, wanted: Sequence[str]) -> bool:
@@ -227,7 +236,7 @@ def matches(mode: str, wanted: Sequence[str]) -> bool:
 
 
 async def _begin(run_id: UUID, thread_id: UUID, listener: Listener) -> _Listening:
-    listening = _Listening(run_id, thread_id)
+    listening = _Listening(run_id, thread_id, run_feed(thread_id, run_id))
     if listener.is_creator:
         listening.is_there, listening.has_ended = True, False
         listening.resumable, listening.is_here = listener.resumable, not listener.resumable
@@ -248,18 +257,17 @@ async def _begin(run_id: UUID, thread_id: UUID, listener: Listener) -> _Listenin
 
 async def _find_place(listening: _Listening) -> None:
     """Where the run's feed ends now."""
-    rows: Any = await attempt(lambda: valkey().xrevrange(run_feed(listening.run_id), count=1))
-    if rows:
-        entry_id, fields = rows[0]
-        listening.position = entry_id
-        listening.is_over = is_done(Entry(entry_id, fields.get(b"e", b""), fields.get(b"d", b"")))
-        if (measured := await attempt(lambda: trimmed(run_feed(listening.run_id)))) is not None:
+    newest = await attempt(listening.feed, lambda: last(listening.feed))
+    if newest is not None:
+        listening.position = newest.id
+        listening.is_over = is_done(newest)
+        if (measured := await attempt(listening.feed, lambda: trimmed(listening.feed))) is not None:
             listening.part, listening.gone = measured
 
 
 async def _handed_over(listening: _Listening, listener: Listener) -> AsyncIterator[Event]:
     """Take what is handed over until `done`, or for a while after the database has the end."""
-    readers = follower()
+    readers = follower(listening.feed)
     before = readers.interruptions
     with run_watch().watch(listening.run_id, listener.queue):
         grace_seconds: float | None = None
@@ -285,9 +293,9 @@ async def _next_of(queue: asyncio.Queue[Entry], limit_seconds: float | None) -> 
 
 async def _live(listening: _Listening) -> AsyncIterator[Event]:
     """Follow the feed until `done`, or until the database has the end."""
-    readers = follower()
+    readers = follower(listening.feed)
     before = readers.interruptions
-    async with readers.follow(run_feed(listening.run_id), listening.position) as reader:
+    async with readers.follow(listening.feed, listening.position) as reader:
         with run_watch().watch(listening.run_id, reader.queue):
             while not listening.done:
                 entry = await reader.queue.get()
@@ -304,7 +312,7 @@ async def _remaining(listening: _Listening) -> AsyncIterator[Event]:
     waited = 0.0
     while True:
         try:
-            entries = await past(run_feed(listening.run_id), listening.position)
+            entries = await past(listening.feed, listening.position)
         except VALKEY_ERRORS:
             return
         for entry in entries:

@@ -37,6 +37,11 @@ _bell: asyncio.Event | None = None
 _bell_loop: asyncio.AbstractEventLoop | None = None
 
 
+def thread_feed(thread_id: UUID | str) -> str:
+    """The name of a thread's feed."""
+    return key(thread_id, "thread", thread_id)
+
+
 def keep_seconds() -> int:
     """How long a feed outlives its last event."""
     from langgraph_api.config import RESUMABLE_STREAM_TTL_SECONDS
@@ -53,7 +58,7 @@ def announce_run(thread_id: UUID, run_id: UUID, *, after_seconds: float, tempora
     if is_due:
         _send(WAKE, _ME)
     if not temporary:
-        outgoing().append(key("thread", thread_id), RUN, str(run_id).encode(), keep_seconds=keep_seconds())
+        outgoing().append(thread_feed(thread_id), RUN, str(run_id).encode(), keep_seconds=keep_seconds())
 
 
 def wake_all() -> None:
@@ -100,8 +105,9 @@ def begin_look() -> None:
 async def listen() -> None:
     """Hand on the signals of other processes; runs as long as the queue does."""
     _local_bell()
-    begin = await attempt(lambda: feed.last_id(_feed()))
-    async with feed.follower().follow(_feed(), begin or feed.BEGINNING) as reader:
+    newest = await attempt(_feed(), lambda: feed.last(_feed()))
+    begin = newest.id if newest is not None else feed.BEGINNING
+    async with feed.follower(_feed()).follow(_feed(), begin) as reader:
         while True:
             entry = await reader.queue.get()
             if entry.event == WAKE and entry.data != _ME:
@@ -132,10 +138,11 @@ def _local_bell() -> asyncio.Event:
 def _send(event: bytes, data: bytes) -> None:
     entry: Any = {feed.EVENT: event, feed.DATA: data}
     outgoing().send(
+        _feed(),
         lambda pipe: pipe.xadd(_feed(), entry, maxlen=_KEPT_SIGNALS),
         once_as="wake" if event == WAKE else None,
     )
 
 
 def _feed() -> str:
-    return key("signals")
+    return key("signals", "signals")

@@ -177,7 +177,7 @@ async def _rest_to_save(lease: Lease) -> tuple[Batch | None, Exception | None]:
 
 
 async def _tell_refusal(lease: Lease, error: Exception) -> None:
-    await append_event(lease.run_id, "error", json_text(error).encode(), resumable=False)
+    await append_event(lease.thread_id, lease.run_id, "error", json_text(error).encode(), resumable=False)
 
 
 def _gone(run_id: UUID, token: int | None) -> Exception:

@@ -1,7 +1,7 @@
 """The stream of a thread: its own events and those of all its runs, also of runs that begin later, anywhere.
 
 A thread has a feed and so has each of its runs; new runs are announced in the thread's feed. Ids come from
-one clock for all feeds, so the merged stream has one order, and a client resumes in it from any replica. The
+one clock for them, so the merged stream has one order, and a client resumes in it from any replica. The
 table of runs is looked at now and then as well, because Valkey may have lost an announcement or a run's end.
 """
 
@@ -29,12 +29,11 @@ from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.hints import attempt
 from langgraph_runtime_holdfast.ops.run_feed import is_done, run_feed
 from langgraph_runtime_holdfast.ops.run_hub import CONTROL
-from langgraph_runtime_holdfast.ops.signals import RUN, keep_seconds
+from langgraph_runtime_holdfast.ops.signals import RUN, keep_seconds, thread_feed
 from langgraph_runtime_holdfast.ops.statement import as_uuid
 from langgraph_runtime_holdfast.ops.thread_rows import find_thread
 from langgraph_runtime_holdfast.retry import TRANSIENT
 from langgraph_runtime_holdfast.settings import settings
-from langgraph_runtime_holdfast.valkey import key
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -119,10 +118,8 @@ class ThreadStream(Authenticated):
                 "An event is too large for a stream", event_name=event, size_bytes=len(message)
             )
             return
-        sealed = await seal_event(message)
-        await attempt(
-            lambda: feed.append(key("thread", thread_id), event.encode(), sealed, keep_seconds=keep_seconds())
-        )
+        sealed, name = await seal_event(message), thread_feed(thread_id)
+        await attempt(name, lambda: feed.append(name, event.encode(), sealed, keep_seconds=keep_seconds()))
 
     @staticmethod
     async def check_thread_stream_auth(thread_id: UUID | str, ctx: Context | None = None) -> None:
@@ -167,13 +164,14 @@ class _Merged:
         self._exists = self._existed = False
         self._looked_at = float("-inf")
         self._hurried_looks = 0
-        self._interruptions = feed.follower().interruptions
+        self._feed = thread_feed(thread_id)
+        self._interruptions = feed.follower(self._feed).interruptions
 
     async def __aenter__(self) -> Self:
         """Follow the thread, and the runs that it has."""
-        self._began = await _patiently(feed.now)
+        self._began = await _patiently(self._feed, partial(feed.now, self._feed))
         # The thread first: a run that is created from now on is announced there.
-        await self._follow(self._thread_id, key("thread", self._thread_id), in_flight=False)
+        await self._follow(self._thread_id, self._feed, in_flight=False)
         await self._follow_runs(await self._runs())
         return self
 
@@ -203,13 +201,11 @@ class _Merged:
         self._arrived.clear()
         while True:
             positions = {source.name: source.position for source in self._sources.values()}
-            found = await attempt(partial(feed.past_of_all, positions))
+            found = await attempt(self._feed, partial(feed.past_of_all, positions))
             if found is None:
                 return []
             announced = {
-                UUID(entry.data.decode()): False
-                for entry in found.get(self._sources[self._thread_id].name, ())
-                if entry.event == RUN
+                UUID(entry.data.decode()): False for entry in found.get(self._feed, ()) if entry.event == RUN
             }
             if not announced.keys() - self._known:
                 break
@@ -226,11 +222,13 @@ class _Merged:
     async def _follow_runs(self, runs: dict[UUID, bool]) -> None:
         for run_id in runs.keys() - self._known:
             self._known.add(run_id)
-            await self._follow(run_id, run_feed(run_id), in_flight=runs[run_id])
+            await self._follow(run_id, run_feed(self._thread_id, run_id), in_flight=runs[run_id])
 
     async def _follow(self, source_id: UUID, name: str, *, in_flight: bool) -> None:
         following = AsyncExitStack()
-        reader = await following.enter_async_context(feed.follower().follow(name, self._began, self._arrived))
+        reader = await following.enter_async_context(
+            feed.follower(name).follow(name, self._began, self._arrived)
+        )
         self._sources[source_id] = _Source(
             source_id, name, self._after or self._began, reader, following, in_flight
         )
@@ -241,7 +239,7 @@ class _Merged:
 
     def _must_look(self) -> bool:
         """Whether it is time for it: at every poll while Valkey is away, and for a while after."""
-        follower = feed.follower()
+        follower = feed.follower(self._feed)
         if not follower.is_connected or follower.interruptions != self._interruptions:
             self._interruptions, self._hurried_looks = follower.interruptions, _HURRIED_LOOKS
         polls = 1 if self._hurried_looks else _QUIET_POLLS
@@ -330,9 +328,9 @@ def _position(last_event_id: str) -> bytes:
     return f"{min(int(milliseconds), highest)}-{min(number, highest)}".encode()
 
 
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+async def _patiently(name: str, ask: Callable[[], Awaitable[T]]) -> T:
     """Ask Valkey, again and again while it is away."""
     while True:
-        if (answer := await attempt(ask)) is not None:
+        if (answer := await attempt(name, ask)) is not None:
             return answer
         await asyncio.sleep(settings().poll_seconds)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tests.faults.rig.valkey import Valkey
+
 Durability = Literal["sync", "async"]
 Role = Literal["all", "api", "queue"]
 
@@ -48,6 +50,8 @@ class Setup:
     """How wrong the clock of each server is; none is wrong if left out."""
     standby: Literal["none", "asynchronous", "synchronous"] = "none"
     """A second Postgres that follows the first, `stand.standby`; the servers know both addresses."""
+    valkey: type[Valkey] = Valkey
+    """One server, a cluster, or one that is replicated under a Sentinel."""
     postgres: Mapping[str, str] = field(default_factory=dict)
     """Settings of Postgres that differ from its defaults."""
     shape: Shape = Shape()

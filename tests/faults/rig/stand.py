@@ -35,7 +35,6 @@ from tests.faults.rig.saving import SETTINGS, lags_of, saved_nodes, saved_twice
 from tests.faults.rig.server import Server
 from tests.faults.rig.setup import Setup
 from tests.faults.rig.standby import Standby
-from tests.faults.rig.valkey import Valkey
 
 POLL_SECONDS = 0.1
 _MAKE_SECONDS = 30.0
@@ -75,7 +74,7 @@ class Stand:
             setup: What there is.
         """
         self.postgres = Postgres(folder / "postgres")
-        self.valkey = Valkey(folder / "valkey")
+        self.valkey = setup.valkey(folder / "valkey")
         self.receiver = Receiver()
         self.journal = Journal(folder / "journal")
         self.cables: list[Proxy] = []
