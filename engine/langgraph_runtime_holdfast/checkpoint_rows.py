@@ -77,6 +77,8 @@ SELECT thread_id, (
 ) AS weight
 FROM unnest(%(threads)s::text[]) AS thread (thread_id)
 """
+_MUCH_SECONDS: Final = 60.0
+"""What a statement may take longer that has a whole thread to copy, or a run's part of it to delete."""
 MOST_AT_ONCE: Final = 4_000
 """The weight (see `weights`) of what one transaction deletes within some seconds on a small machine."""
 # One statement sees the tables as they were before it; `kept` therefore leaves out the runs' checkpoints.
@@ -173,7 +175,9 @@ async def delete_run_checkpoints(
     later ones.
     """
     await executor.execute(
-        _DELETE_RUNS, {"thread": str(thread_id), "runs": [str(run_id) for run_id in run_ids]}
+        _DELETE_RUNS,
+        {"thread": str(thread_id), "runs": [str(run_id) for run_id in run_ids]},
+        extra_seconds=_MUCH_SECONDS,
     )
 
 
@@ -187,7 +191,7 @@ async def runs_by_thread(executor: Executor, run_ids: Sequence[str | UUID]) -> d
 
 async def copy_checkpoints(executor: Executor, source: str | UUID, target: str | UUID) -> None:
     """Copy all that a thread has saved to a thread that has nothing yet; one statement."""
-    await executor.execute(_COPY, {"source": str(source), "target": str(target)})
+    await executor.execute(_COPY, {"source": str(source), "target": str(target)}, extra_seconds=_MUCH_SECONDS)
 
 
 async def storage_report(executor: Executor, thread_id: str | UUID) -> dict[str, Any]:
