@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -19,6 +20,10 @@ from tests.contract.engine_pool import engine_pool
 from tests.contract.engines import Services
 
 ADD_ASSISTANT = "INSERT INTO assistant (assistant_id, graph_id, name) VALUES (%(id)s, 'g', 'g')"
+ADD_CRON = """
+INSERT INTO cron (cron_id, assistant_id, schedule, payload, next_run_date)
+VALUES (%(id)s, %(assistant)s, '* * * * *', '{}', now() - interval '1 minute')
+"""
 ADD_THREAD = "INSERT INTO thread (thread_id, status) VALUES (%(id)s, 'busy')"
 LEASE_SECONDS = 2
 
@@ -237,6 +242,26 @@ async def test_creates_that_wait_for_a_lock_make_one_run_each(handle: Handle) ->
     await asyncio.gather(*given_up, return_exceptions=True)
     assert len(given_up) == len(set(made)) == 8
     assert await handle.fetch("SELECT count(*) AS n FROM run") == [{"n": 9}]
+
+
+async def test_a_cron_whose_run_the_database_does_not_take_stays_due(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler moves on after every failure; a date would be missed without a word."""
+    from langgraph_runtime_holdfast.database import DatabaseAwayError
+    from langgraph_runtime_holdfast.ops import Crons, run_put
+
+    async def fail(*_: Any, **__: Any) -> list[Row]:
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(run_put, "_add", fail)
+    cron_id, thread_id = uuid.uuid4(), await new_thread(handle)
+    await handle.execute(ADD_CRON, {"id": cron_id, "assistant": ASSISTANT})
+    async for cron in Crons.next(handle):
+        with pytest.raises(DatabaseAwayError):
+            await new_run(handle, thread_id)
+        await Crons.set_next_run_date(handle, cron_id, cron["now"] + timedelta(days=1))
+    assert await handle.fetch("SELECT next_run_date < now() AS is_due FROM cron") == [{"is_due": True}]
 
 
 async def test_a_stateless_result_reaches_its_listener_without_valkey(handle: Handle) -> None:
