@@ -1,6 +1,7 @@
 """The connection budget: how many Postgres connections the servers take, and whether they fit.
 
-A process has a pool for its main loop, one for each isolated loop, and the heartbeat's own connection.
+A process has a pool for its main loop, one for the loop that runs its jobs (or one for each isolated loop),
+and the heartbeat's own connection.
 `LANGGRAPH_POSTGRES_POOL_MAX_SIZE` is the sum of its pools; this module divides it. Servers times processes
 times that sum must be no more than the database gives: what does not fit would work for weeks and fail with
 "too many clients" on the first busy day, so it is refused at the start.
@@ -43,7 +44,7 @@ class ProcessConnections:
     main: int
     """Of the main loop's pool: API, queue, crons."""
     loops: int
-    """How many isolated loops there are."""
+    """How many loops run jobs: one, or one for each job if they are isolated."""
     each_loop: int
     heartbeat: int
 
@@ -54,7 +55,9 @@ class ProcessConnections:
 
     def __str__(self) -> str:
         """The sum, as people check it."""
-        loops = f" + {self.loops} loops x {self.each_loop}" if self.loops else ""
+        loops = {0: "", 1: f" + {self.each_loop} for jobs"}.get(
+            self.loops, f" + {self.loops} loops x {self.each_loop}"
+        )
         return f"{self.main}{loops}{' + 1 heartbeat' * self.heartbeat} = {self.total}"
 
 
@@ -98,18 +101,18 @@ def divide(pool_max: int, *, jobs: int, isolated: bool) -> ProcessConnections:
     Raises:
         EngineError: There are too few for so many loops.
     """
-    heartbeat = int(jobs > 0)
-    if not isolated or jobs == 0:
-        return ProcessConnections(pool_max, 0, 0, heartbeat)
+    if jobs == 0:
+        return ProcessConnections(pool_max, 0, 0, 0)
     # Half for the API and the queue, half for the loops that run the jobs, which need two each.
-    each_loop = max(LEAST_OF_A_LOOP, pool_max // 2 // jobs)
-    main = pool_max - each_loop * jobs
+    loops = jobs if isolated else 1
+    each_loop = max(LEAST_OF_A_LOOP, pool_max // 2 // loops)
+    main = pool_max - each_loop * loops
     if main < LEAST_OF_MAIN:
         raise EngineError(
-            f"LANGGRAPH_POSTGRES_POOL_MAX_SIZE is {pool_max}, too few for {jobs} jobs on loops of their own. "
-            f"Set it to at least {LEAST_OF_A_LOOP * jobs + LEAST_OF_MAIN}, or run fewer jobs (--jobs)."
+            f"LANGGRAPH_POSTGRES_POOL_MAX_SIZE is {pool_max}, too few for {jobs} jobs on {loops} loops. "
+            f"Set it to at least {LEAST_OF_A_LOOP * loops + LEAST_OF_MAIN}, or run fewer jobs (--jobs)."
         )
-    return ProcessConnections(main, jobs, each_loop, heartbeat)
+    return ProcessConnections(main, loops, each_loop, 1)
 
 
 def of_this_process() -> ProcessConnections:

@@ -51,7 +51,7 @@ class Connection(AsyncConnection[DictRow]):
     patience_seconds: float | None = None
     """How long the server may take for an answer; HOLDFAST_STATEMENT_SECONDS if not set."""
     owns_thread: bool = False
-    """Its loop has a thread of its own, which may block for a moment."""
+    """Its loop has a thread of its own and one job, so that it may block for a moment."""
     on_silence: Callable[[], Awaitable[None]] | None = None
     """Called when this connection is given up: others of its pool will be no better."""
 

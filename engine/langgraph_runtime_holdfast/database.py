@@ -1,8 +1,7 @@
 """Postgres: one pool for each event loop, and the handle that the operations work with.
 
-A pool belongs to the loop that opened it. The server's main loop opens one at start; an isolated background
-loop opens its own at the first use and closes it when the loop ends. Nobody else opens, recreates or closes
-one.
+A pool belongs to the loop that opened it. The server's main loop opens one at start; each loop of jobs opens
+its own when it begins and closes it when it ends. Nobody else opens, recreates or closes one.
 
 `connect()` does not take a connection. It gives a handle that takes one from the loop's pool for a single
 statement or transaction, because the API holds its handle for as long as a graph runs or a client listens.
@@ -219,7 +218,8 @@ class _Freshness:
         # Behind a pooler the next statement may go to a server connection that knows of no prepared one.
         connection.prepare_threshold = None if await is_pooled(connection) else _PREPARE_AFTER
         connection.on_silence = self.replace
-        connection.owns_thread = asyncio.get_running_loop() is not _main_loop and _main_loop is not None
+        # A loop that jobs share must not be held up for a moment by any of them.
+        connection.owns_thread = of_this_process().loops > 1 and asyncio.get_running_loop() is not _main_loop
 
     async def replace(self) -> None:
         # Those who hold a connection from before the last replacement find it dead too.
@@ -307,7 +307,7 @@ async def hurry() -> None:
 
 
 async def close_pool() -> None:
-    """Close this loop's pool; an isolated loop calls it before it ends."""
+    """Close this loop's pool; a loop of jobs calls it before it ends."""
     if (found := _pools.pop(asyncio.get_running_loop(), None)) is not None:
         await found.close()
 

@@ -293,6 +293,6 @@ def follower() -> Follower:
 
 
 async def close_follower() -> None:
-    """Stop this loop's follower; an isolated loop calls it before it ends."""
+    """Stop this loop's follower; a loop of jobs calls it before it ends."""
     if (found := _followers.pop(asyncio.get_running_loop(), None)) is not None:
         await found.close()

@@ -78,7 +78,7 @@ async def start_valkey() -> None:
 
 
 async def stop_valkey() -> None:
-    """Close this loop's client; an isolated loop calls it before it ends."""
+    """Close this loop's client; a loop of jobs calls it before it ends."""
     if (client := _clients.pop(asyncio.get_running_loop(), None)) is not None:
         await client.aclose()
 

@@ -27,7 +27,7 @@ def test_the_pools_of_a_process_are_never_more_than_was_said(
     assert each.main + each.loops * each.each_loop == pool_max
     assert each.main >= LEAST_OF_MAIN
     assert each.total == pool_max + (1 if jobs else 0)
-    assert each.loops == (jobs if isolated else 0)
+    assert each.loops == (jobs if isolated else min(jobs, 1))
 
 
 def test_too_few_for_so_many_loops_is_refused_with_the_number_that_would_do() -> None:

@@ -67,6 +67,8 @@ class Setup:
     """The database's tables are on a small disk, `stand.disk`; its log is not."""
     clocks_off_by_seconds: tuple[int, ...] = ()
     """How wrong the clock of each server is; none is wrong if left out."""
+    isolated_loops: bool = False
+    """Each job has an event loop of its own."""
 
 
 class Stand:
@@ -199,6 +201,7 @@ class Stand:
             "DATABASE_URI": uri,
             "REDIS_URI": self.valkey.uri,
             "FAULTS_JOURNAL": str(self.journal.path),
+            **({"BG_JOB_ISOLATED_LOOPS": "true"} if self._setup.isolated_loops else {}),
         }
 
     async def _move_to_disk(self, stack: AsyncExitStack) -> None:
