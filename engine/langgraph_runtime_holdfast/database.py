@@ -306,10 +306,14 @@ async def hurry() -> None:
         await asyncio.sleep(_TOLD_SECONDS)
 
 
-async def close_pool() -> None:
-    """Close this loop's pool; a loop of jobs calls it before it ends."""
+async def close_pool(timeout_seconds: float = 5.0) -> None:
+    """Close this loop's pool; a loop of jobs calls it before it ends.
+
+    Args:
+        timeout_seconds: How long it may wait for a connection that it is making.
+    """
     if (found := _pools.pop(asyncio.get_running_loop(), None)) is not None:
-        await found.close()
+        await found.close(timeout_seconds)
 
 
 async def healthcheck(*, check_db: bool = True) -> None:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 _THREADS: Final = 32
 _THREADS_OF_A_JOB: Final = 8
+_POOL_SECONDS: Final = 2.0
 
 
 class Submission(Generic[T]):
@@ -115,10 +116,12 @@ class JobLoop:
 
     async def close(self, timeout_seconds: float) -> None:
         """Close what belongs to the loop and end the thread; a loop that is blocked is left behind."""
+        cleaning = self.submit(self._clean_up())
         try:
             async with asyncio.timeout(timeout_seconds):
-                await self.submit(self._clean_up())
+                await cleaning
         except TimeoutError:
+            cleaning.withdraw()
             await logger.awarning("A blocked event loop is left behind", loop=self.name)
             return
         self.call(self._loop.stop)
@@ -133,11 +136,12 @@ class JobLoop:
     async def _clean_up(self) -> None:
         # The ends of its last runs may still be on their way.
         await outgoing().settle()
+        # Before its own tasks are cancelled, which it would take for its caller's being cancelled.
+        await close_pool(_POOL_SECONDS)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await close_follower()
         await stop_valkey()
-        await close_pool()
         await self._loop.shutdown_asyncgens()

@@ -114,7 +114,8 @@ class Queue:
             await self._wait_for_jobs(grace_seconds)
         finally:
             await self._hand_back()
-            if self._tasks:
+            # Those on a blocked loop will not end; their runs are in the queue again.
+            if any(not self.watchdog.is_blocked(job.loop) for job in self.jobs):
                 await asyncio.wait(self._tasks, timeout=_SETTLE_SECONDS)
             self.watchdog.end()
             await asyncio.gather(*(loop.close(_HAND_BACK_SECONDS) for loop in self._loops))
