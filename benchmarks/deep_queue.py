@@ -98,7 +98,7 @@ def _count(connection: psycopg.Connection[tuple[int]], query: str) -> int:
 
 
 def _is_claim(statement: Statement) -> bool:
-    return "SKIP LOCKED" in statement.text and "attempt = attempt + 1" in statement.text
+    return "claim_runs" in statement.text
 
 
 def _by_depth(claims: Sequence[Statement]) -> tuple[list[int], list[float]]:

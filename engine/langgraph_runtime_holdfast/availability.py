@@ -29,6 +29,7 @@ _BY_CODE: Final = {
     "53200": "it is out of memory",
     "53300": _TOO_MANY_TEXT,
     "53400": "a limit of its configuration is reached",
+    "57014": "a statement took too long, or waited too long for a lock, and was ended",
     "57P03": "it is starting up",
     "25006": "it is read-only: a standby, or short of disk",
 }

@@ -42,9 +42,9 @@ from langgraph_runtime_holdfast.checkpoint_seal import (
     seals_blobs,
 )
 from langgraph_runtime_holdfast.checkpoint_writer import CheckpointWriter
-from langgraph_runtime_holdfast.connection import Connection, quick_seconds
 from langgraph_runtime_holdfast.database import Executor, Handle, pool
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.limits import check_answer
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -62,6 +62,8 @@ _REQUEST_KEYS: Final = frozenset(
 """Of the request that started the run, not of its state: never saved."""
 _LONGEST_INLINE: Final = 256
 _LARGEST_INLINE: Final = 2**53
+_LARGE_PAGE_BYTES: Final = 4_000_000
+_LONGEST_PAGE: Final = 128
 
 
 class _Apart(NamedTuple):
@@ -73,8 +75,8 @@ class _Apart(NamedTuple):
 class Saver(AsyncPostgresSaver):
     """A saver over the loop's pool; made for a run or a request, and used on the loop that made it."""
 
-    def __init__(self, serde: SerializerProtocol) -> None:
-        """Use this loop's pool."""
+    def __init__(self, serde: SerializerProtocol, *, for_answer: bool = False) -> None:
+        """Use this loop's pool; what is read `for_answer` of the API may have so much in all."""
         self.waits_for_loop = seals_blobs()
         """What encodes a value waits for the loop, on which the handlers of encryption run."""
         if self.waits_for_loop:
@@ -82,6 +84,8 @@ class Saver(AsyncPostgresSaver):
         super().__init__(cast("Any", pool()), serde=serde)
         self.latest_iter: AsyncIterator[CheckpointTuple] | None = None
         self._own_writer: CheckpointWriter | None = None
+        self._for_answer = for_answer
+        self._read_bytes = 0
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Get the checkpoint that the config names, or the thread's latest."""
@@ -104,16 +108,29 @@ class Saver(AsyncPostgresSaver):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        """List a thread's checkpoints, the newest first; holds no connection between them."""
+        """List a thread's checkpoints, the newest first; holds no connection between them.
+
+        They are read in pages, of which one that has much is followed by one of a single checkpoint.
+
+        Raises:
+            TooLargeError: They are read for an answer, which would be too large.
+        """
         await self._writer().settle()
-        found = super().alist(
-            config and _with_text_ids(config),
-            filter=filter and _as_json(filter),
-            before=before and _with_text_ids(before),
-            limit=limit,
-        )
-        for each in [each async for each in found]:
-            yield await _decrypted(each)
+        config, before = config and _with_text_ids(config), before and _with_text_ids(before)
+        filter = filter and _as_json(filter)
+        # Only within a namespace is an id enough to go on from.
+        is_paged = config is not None and {"thread_id", "checkpoint_ns"} <= config["configurable"].keys()
+        size, left = (1 if is_paged else limit), limit
+        while True:
+            asked = left if size is None or (left is not None and left < size) else size
+            had = self._read_bytes
+            page = [each async for each in super().alist(config, filter=filter, before=before, limit=asked)]
+            for each in page:
+                yield await _decrypted(each)
+            if not is_paged or asked is None or len(page) < asked or asked == left:
+                return
+            before, left = page[-1].config, None if left is None else left - asked
+            size = 1 if self._read_bytes - had > _LARGE_PAGE_BYTES else min(2 * asked, _LONGEST_PAGE)
 
     async def aput(
         self,
@@ -126,6 +143,7 @@ class Saver(AsyncPostgresSaver):
 
         Raises:
             LeaseLostError: The run that saves belongs to another worker now, or was deleted.
+            TooLargeError: A value is larger than HOLDFAST_LARGEST_MB.
         """
         config = _with_text_ids(config)
         values = {
@@ -156,6 +174,7 @@ class Saver(AsyncPostgresSaver):
 
         Raises:
             LeaseLostError: The run that saves belongs to another worker now, or was deleted.
+            TooLargeError: A value is larger than HOLDFAST_LARGEST_MB.
         """
         configurable = _with_text_ids(config)["configurable"]
         dump = functools.partial(
@@ -196,6 +215,10 @@ class Saver(AsyncPostgresSaver):
         await checkpoint_rows.copy_checkpoints(Handle(), source_thread_id, target_thread_id)
 
     async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
+        self._read_bytes += sum(len(row[2] or b"") for row in value["channel_values"] or ())
+        self._read_bytes += sum(len(row[3] or b"") for row in value["pending_writes"] or ())
+        if self._for_answer:
+            check_answer(self._read_bytes)
         channel_values = await open_rows(value["channel_values"], 1)
         pending_writes = await open_rows(value["pending_writes"], 2)
         opened = {**value, "channel_values": channel_values, "pending_writes": pending_writes}
@@ -212,7 +235,6 @@ class Saver(AsyncPostgresSaver):
         # The library asks for a pipeline where it writes, which is in `aput`.
         if not pipeline:
             async with super()._cursor() as cursor:
-                cast("Connection", cursor.connection).patience_seconds = quick_seconds()
                 yield cursor
             return
         writer = self._writer()
@@ -277,10 +299,13 @@ def Checkpointer(  # noqa: N802 - the name that the API calls
 
     Args:
         conn: Ignored; a saver takes connections from the loop's pool, and holds none in between.
-        unpack_hook: Reads saved objects of the application as something else, such as JSON.
+        unpack_hook: Reads saved objects of the application as something else, such as JSON, for an answer of
+            the API, which has a largest size.
         use_direct_connection: Ignored.
     """
-    return Saver(_serializer() if unpack_hook is None else _hooked_serializer(unpack_hook))
+    if unpack_hook is None:
+        return Saver(_serializer())
+    return Saver(_hooked_serializer(unpack_hook), for_answer=True)
 
 
 async def thread_storage(conn: Executor, thread_id: str) -> dict[str, Any]:

@@ -16,6 +16,23 @@ from langgraph_runtime_holdfast.database import Executor
 ADDITIONS: Final = (
     # Who wrote, so that rolling a run back also takes what it wrote onto a checkpoint of an earlier run.
     "ALTER TABLE checkpoint_writes ADD COLUMN IF NOT EXISTS written_by_run text",
+    # Large values are compressed in a third of the time, where the server was built with it.
+    """
+    DO $$
+    DECLARE changed regclass;
+    BEGIN
+        IF EXISTS (
+            SELECT FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)
+        ) THEN
+            FOR changed IN
+                SELECT attrelid FROM pg_attribute WHERE attname = 'blob' AND attcompression <> 'l'
+                AND attrelid = ANY (ARRAY['checkpoint_blobs', 'checkpoint_writes']::regclass[])
+            LOOP
+                EXECUTE format('ALTER TABLE %s ALTER COLUMN blob SET COMPRESSION lz4', changed);
+            END LOOP;
+        END IF;
+    END $$
+    """,
 )
 """What the engine adds to the library's tables; run after the library's own migrations."""
 
@@ -24,6 +41,44 @@ WITH writes AS (DELETE FROM checkpoint_writes WHERE thread_id = ANY(%(threads)s)
      blobs AS (DELETE FROM checkpoint_blobs WHERE thread_id = ANY(%(threads)s))
 DELETE FROM checkpoints WHERE thread_id = ANY(%(threads)s)
 """
+# As much of one table as goes quickly, and at least one row. A value's length is known without reading it.
+_DELETE_PART: Final = """
+WITH part AS (
+    SELECT at, sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size AS before
+    FROM (
+        SELECT ctid AS at, {size} AS size FROM {table}
+        WHERE thread_id = ANY(%(threads)s) LIMIT %(rows)s
+    ) AS found
+)
+DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT at FROM part WHERE before < %(bytes)s))
+  AND thread_id = ANY(%(threads)s)
+"""
+# Those first that a thread's latest state can do without.
+_PARTS: Final = tuple(
+    _DELETE_PART.format(table=table, size=size)
+    for table, size in (
+        ("checkpoint_writes", "octet_length(blob)"),
+        ("checkpoints", "pg_column_size(checkpoint) + pg_column_size(metadata)"),
+        ("checkpoint_blobs", "coalesce(octet_length(blob), 0)"),
+    )
+)
+_PART_ROWS: Final = 2_000
+_PART_BYTES: Final = 100_000_000
+# Looks at some rows of each only: more than these is much anyway.
+_MUCH: Final = """
+SELECT thread_id, (
+    SELECT count(*) + coalesce(sum(octet_length(blob)), 0) / 10000 FROM (
+        SELECT blob FROM checkpoint_blobs WHERE checkpoint_blobs.thread_id = thread.thread_id LIMIT 5000
+    ) AS blobs
+) + (
+    SELECT count(*) + coalesce(sum(octet_length(blob)), 0) / 10000 FROM (
+        SELECT blob FROM checkpoint_writes WHERE checkpoint_writes.thread_id = thread.thread_id LIMIT 5000
+    ) AS writes
+) AS weight
+FROM unnest(%(threads)s::text[]) AS thread (thread_id)
+"""
+MOST_AT_ONCE: Final = 4_000
+"""The weight (see `weights`) of what one transaction deletes within some seconds on a small machine."""
 # One statement sees the tables as they were before it; `kept` therefore leaves out the runs' checkpoints.
 _DELETE_RUNS: Final = """
 WITH gone AS (
@@ -85,6 +140,27 @@ FROM checkpoint_blobs WHERE thread_id = %(thread)s GROUP BY channel ORDER BY wha
 async def delete_thread_checkpoints(executor: Executor, thread_ids: Sequence[str | UUID]) -> None:
     """Delete all that these threads have saved; one statement."""
     await executor.execute(_DELETE_THREADS, {"threads": [str(thread_id) for thread_id in thread_ids]})
+
+
+async def weights(executor: Executor, thread_ids: Sequence[str | UUID]) -> dict[UUID, int]:
+    """What it costs to delete what these threads have saved: about a row, or 10 kB, for each unit."""
+    rows = await executor.fetch(_MUCH, {"threads": [str(thread_id) for thread_id in thread_ids]})
+    return {UUID(row["thread_id"]): int(row["weight"]) for row in rows}
+
+
+async def thin_out(handle: Executor, thread_ids: Sequence[str | UUID]) -> None:
+    """Delete what these threads have saved, in parts, each for itself; what is added meanwhile may stay.
+
+    For threads with more than one transaction should delete. What was done stays done when it is cut short.
+    """
+    for statement in _PARTS:
+        parameters = {
+            "threads": [str(thread_id) for thread_id in thread_ids],
+            "rows": _PART_ROWS,
+            "bytes": _PART_BYTES,
+        }
+        while await handle.execute(statement, parameters):
+            pass
 
 
 async def delete_run_checkpoints(

@@ -13,7 +13,7 @@ A statement that the database did not take is repeated: it changes nothing when 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
@@ -23,6 +23,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from langgraph_runtime_holdfast.database import Handle
+from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.retry import patiently
 
 _SAVE: Final = "SELECT save_checkpoints(%(run_id)s, %(token)s, %(saved)s, %(blobs)s::bytea[])"
@@ -53,7 +54,12 @@ class Batch:
     def add_blob(
         self, thread_id: str, namespace: str, channel: str, version: str, kind: str, blob: bytes | None
     ) -> None:
-        """Add a channel's value at a version; a version has one value."""
+        """Add a channel's value at a version; a version has one value.
+
+        Raises:
+            TooLargeError: It is larger than HOLDFAST_LARGEST_MB.
+        """
+        _check(channel, blob)
         key = (thread_id, namespace, channel, version)
         if key not in self._blobs:
             self._blobs[key] = {
@@ -75,7 +81,12 @@ class Batch:
         """Add what a task has written: thread, namespace, checkpoint, task, path, index, channel, type, blob.
 
         The first of one task and index counts, or the last if they are to replace one another.
+
+        Raises:
+            TooLargeError: One is larger than HOLDFAST_LARGEST_MB; none is added.
         """
+        for row in rows:
+            _check(row[6], row[8])
         self.entries += 1
         for thread_id, namespace, checkpoint_id, task_id, path, index, channel, kind, blob in rows:
             key = (thread_id, namespace, checkpoint_id, task_id, index)
@@ -112,14 +123,24 @@ class Batch:
 class CheckpointWriter:
     """Writes batches one after the other; belongs to a loop, and to a run if it works under a lease."""
 
-    def __init__(self, run_id: UUID | None = None, token: int | None = None, *, behind: bool = False) -> None:
+    def __init__(
+        self,
+        run_id: UUID | None = None,
+        token: int | None = None,
+        *,
+        behind: bool = False,
+        check: Callable[[], None] | None = None,
+    ) -> None:
         """Write nothing yet.
 
         Args:
             run_id: The run that saves; None for a caller of the API.
             token: Its lease's.
             behind: Take entries without waiting for them to be written.
+            check: Raises if the run may be another worker's. What it saves is taken all the same: if it is
+                not, a finished step need not be done again.
         """
+        self._check = check
         self._lease = {"run_id": run_id, "token": token}
         self._behind = behind
         self._next: Batch | None = None
@@ -148,6 +169,8 @@ class CheckpointWriter:
         batch = self.batch()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write_on())
+        if self._check is not None:
+            self._check()
         if not self._behind or batch.is_full():
             self._hurry.set()
             await asyncio.shield(batch.written)
@@ -228,6 +251,10 @@ class CheckpointWriter:
             raise LeaseLostError(
                 "The run is another worker's now, or was deleted; nothing is saved."
             ) from None
+
+
+def _check(channel: str, blob: bytes | None) -> None:
+    check_size(f"The value of the channel {channel!r}", len(blob or b""))
 
 
 def _json(value: Any) -> bytes:

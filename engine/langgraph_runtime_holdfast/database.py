@@ -11,47 +11,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
-import orjson
 import psycopg
 import structlog
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncCursor
 from psycopg.rows import DictRow, dict_row
-from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from langgraph_runtime_holdfast.availability import refusals
 from langgraph_runtime_holdfast.budget import check_at_start, of_this_process
-from langgraph_runtime_holdfast.connection import Connection, quick_seconds
+from langgraph_runtime_holdfast.connection import Connection, size_of
 from langgraph_runtime_holdfast.dsn import described
+from langgraph_runtime_holdfast.pool import Freshness, Pool
 from langgraph_runtime_holdfast.settings import settings
 
 logger = structlog.stdlib.get_logger(__name__)
 
 Row = dict[str, Any]
 Parameters = Mapping[str, Any] | Sequence[Any] | None
-Pool = AsyncConnectionPool[Connection]
 
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
 _making = threading.Lock()
-_REPLACE_EVERY_SECONDS: Final = 0.5
-_LOOK_AFTER_SECONDS: Final = 0.02
-_ASK_AFTER_SECONDS: Final = 1.0
 _RECONNECT_SECONDS: Final = 2.0
 _STOPPING_SECONDS: Final = 3.0
 _TOLD_SECONDS: Final = 0.1
 _ASK_SECONDS: Final = 0.01
 _READY_SECONDS: Final = 2.5
 """Less than the three that the server gives a check, after which it says 500 and not 503."""
-_PREPARE_AFTER: Final = 5
-_CHECK_SECONDS: Final = 2.0
 _main_loop: asyncio.AbstractEventLoop | None = None
 _is_stopping = False
 
@@ -59,19 +50,42 @@ _is_stopping = False
 class Executor(Protocol):
     """What runs statements: a `Handle` (each in a transaction of its own) or a `Transaction`.
 
-    What is run `often` is prepared, unless a pooler is in between, and must be answered soon. The rest is
-    planned for its values each time, because a plan for all values can be a bad one for a search.
+    What is run `often` is prepared, unless a pooler is in between. The rest is planned for its values each
+    time, because a plan for all values can be a bad one for a search.
+
+    A statement may be silent for HOLDFAST_STATEMENT_SECONDS, and longer by what its parameters weigh; then it
+    is ended. `extra_seconds` is added for one that has much to find or to delete before it says a word. Rows
+    that keep arriving need nothing: they are no silence.
     """
 
-    async def fetch(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> list[Row]:
+    async def fetch(
+        self,
+        statement: str,
+        parameters: Parameters = None,
+        *,
+        often: bool = False,
+        extra_seconds: float = 0.0,
+    ) -> list[Row]:
         """Run a statement and return all its rows."""
 
     async def fetch_one(
-        self, statement: str, parameters: Parameters = None, *, often: bool = False
+        self,
+        statement: str,
+        parameters: Parameters = None,
+        *,
+        often: bool = False,
+        extra_seconds: float = 0.0,
     ) -> Row | None:
         """Run a statement and return its first row, or None."""
 
-    async def execute(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> int:
+    async def execute(
+        self,
+        statement: str,
+        parameters: Parameters = None,
+        *,
+        often: bool = False,
+        extra_seconds: float = 0.0,
+    ) -> int:
         """Run a statement and return how many rows it touched."""
 
 
@@ -82,28 +96,50 @@ class Transaction:
         """Use this connection, which is in a transaction."""
         self.connection = connection
 
-    async def fetch(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> list[Row]:
+    async def fetch(
+        self,
+        statement: str,
+        parameters: Parameters = None,
+        *,
+        often: bool = False,
+        extra_seconds: float = 0.0,
+    ) -> list[Row]:
         """Run a statement and return all its rows."""
-        cursor = await self._run(statement, parameters, often)
+        cursor = await self._run(statement, parameters, often, extra_seconds)
         rows: list[Row] = await cursor.fetchall()
         return rows
 
     async def fetch_one(
-        self, statement: str, parameters: Parameters = None, *, often: bool = False
+        self,
+        statement: str,
+        parameters: Parameters = None,
+        *,
+        often: bool = False,
+        extra_seconds: float = 0.0,
     ) -> Row | None:
         """Run a statement and return its first row, or None."""
-        cursor = await self._run(statement, parameters, often)
+        cursor = await self._run(statement, parameters, often, extra_seconds)
         row: Row | None = await cursor.fetchone()
         return row
 
-    async def execute(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> int:
+    async def execute(
+        self,
+        statement: str,
+        parameters: Parameters = None,
+        *,
+        often: bool = False,
+        extra_seconds: float = 0.0,
+    ) -> int:
         """Run a statement and return how many rows it touched."""
-        cursor = await self._run(statement, parameters, often)
+        cursor = await self._run(statement, parameters, often, extra_seconds)
         count: int = cursor.rowcount
         return count
 
-    async def _run(self, statement: str, parameters: Parameters, often: bool) -> AsyncCursor[DictRow]:
-        self.connection.patience_seconds = quick_seconds() if often else None
+    async def _run(
+        self, statement: str, parameters: Parameters, often: bool, extra_seconds: float
+    ) -> AsyncCursor[DictRow]:
+        self.connection.payload_bytes += size_of(parameters)
+        self.connection.extra_seconds = extra_seconds
         return await self.connection.execute(statement, parameters, prepare=often)
 
 
@@ -112,22 +148,47 @@ class Handle:
 
     can_execute = True
 
-    async def fetch(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> list[Row]:
+    async def fetch(
+        self,
+        statement: str,
+        parameters: Parameters = None,
+        *,
+        often: bool = False,
+        extra_seconds: float = 0.0,
+    ) -> list[Row]:
         """Run a statement and return all its rows."""
         async with pool().connection() as connection:
-            return await Transaction(connection).fetch(statement, parameters, often=often)
+            return await Transaction(connection).fetch(
+                statement, parameters, often=often, extra_seconds=extra_seconds
+            )
 
     async def fetch_one(
-        self, statement: str, parameters: Parameters = None, *, often: bool = False
+        self,
+        statement: str,
+        parameters: Parameters = None,
+        *,
+        often: bool = False,
+        extra_seconds: float = 0.0,
     ) -> Row | None:
         """Run a statement and return its first row, or None."""
         async with pool().connection() as connection:
-            return await Transaction(connection).fetch_one(statement, parameters, often=often)
+            return await Transaction(connection).fetch_one(
+                statement, parameters, often=often, extra_seconds=extra_seconds
+            )
 
-    async def execute(self, statement: str, parameters: Parameters = None, *, often: bool = False) -> int:
+    async def execute(
+        self,
+        statement: str,
+        parameters: Parameters = None,
+        *,
+        often: bool = False,
+        extra_seconds: float = 0.0,
+    ) -> int:
         """Run a statement and return how many rows it touched."""
         async with pool().connection() as connection:
-            return await Transaction(connection).execute(statement, parameters, often=often)
+            return await Transaction(connection).execute(
+                statement, parameters, often=often, extra_seconds=extra_seconds
+            )
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -170,10 +231,11 @@ async def open_pool() -> Pool:
 
 
 def _make_pool(*, is_main: bool) -> Pool:
-    freshness, share = _Freshness(), of_this_process()
-    made = AsyncConnectionPool(
+    share = of_this_process()
+    # A loop that jobs share must not be held up for a moment by any of them.
+    freshness = Freshness(owns_thread=not is_main and share.loops > 1)
+    made = Pool(
         settings().dsn,
-        connection_class=Connection,
         kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
         name="main" if is_main else f"loop-{threading.current_thread().name}",
         open=False,
@@ -192,70 +254,13 @@ def _make_pool(*, is_main: bool) -> Pool:
     return made
 
 
-async def _ask_anew(pool: Pool) -> None:
+async def _ask_anew(pool: AsyncConnectionPool[Any]) -> None:
     """Have the pool try on if somebody waits; by itself it would wait for the next who comes."""
     if pool.closed or not pool.get_stats().get("requests_waiting"):
         return
     with suppress(PoolTimeout, PoolClosed):
         async with pool.connection(timeout=_ASK_SECONDS):
             pass
-
-
-class _Freshness:
-    """Checks each connection before it is given; one that is dead has all others replaced at once.
-
-    By itself the pool would find its dead connections one by one, and wait longer after each.
-
-    A server that ends a connection says so, which can be seen without asking it: nothing else makes an idle
-    connection readable. Only one that has been idle for a while is asked, because it may have died silently.
-    """
-
-    pool: Pool | None = None
-    _replaced_at = 0.0
-
-    async def configure(self, connection: Connection) -> None:
-        set_json_loads(orjson.loads, connection)
-        # Behind a pooler the next statement may go to a server connection that knows of no prepared one.
-        connection.prepare_threshold = None if await is_pooled(connection) else _PREPARE_AFTER
-        connection.on_silence = self.replace
-        # A loop that jobs share must not be held up for a moment by any of them.
-        connection.owns_thread = of_this_process().loops > 1 and asyncio.get_running_loop() is not _main_loop
-
-    async def replace(self) -> None:
-        # Those who hold a connection from before the last replacement find it dead too.
-        if self.pool is not None and time.monotonic() - self._replaced_at > _REPLACE_EVERY_SECONDS:
-            self._replaced_at = time.monotonic()
-            await self.pool.drain()
-
-    async def check(self, connection: Connection) -> None:
-        asked_at, connection.checked_at = connection.checked_at, time.monotonic()
-        idle_seconds = connection.checked_at - asked_at
-        if idle_seconds < _LOOK_AFTER_SECONDS:
-            return
-        if idle_seconds < _ASK_AFTER_SECONDS and not _is_readable(connection):
-            return
-        connection.patience_seconds = _CHECK_SECONDS
-        try:
-            await AsyncConnectionPool.check_connection(connection)
-        except psycopg.Error:
-            await self.replace()
-            raise
-        finally:
-            connection.patience_seconds = None
-
-
-def _is_readable(connection: Connection) -> bool:
-    poll = select.poll()
-    poll.register(connection.pgconn.socket, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-async def is_pooled(connection: AsyncConnection[Any]) -> bool:
-    """Whether a pooler such as PgBouncer is in between: it names a process that is not the server's."""
-    cursor = await connection.execute("SELECT pg_backend_pid()::text")
-    row: Any = await cursor.fetchone()
-    named = row["pg_backend_pid"] if isinstance(row, dict) else row[0]
-    return int(named) != connection.info.backend_pid
 
 
 async def start_pool() -> None:
@@ -268,8 +273,8 @@ async def start_pool() -> None:
     from langgraph_runtime_holdfast.store import index_config
     from langgraph_runtime_holdfast.valkey import start_valkey
 
-    global _main_loop
-    _main_loop = asyncio.get_running_loop()
+    global _main_loop, _is_stopping
+    _main_loop, _is_stopping = asyncio.get_running_loop(), False
     # It repeats each failure of each pool; `availability` tells of them once.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     dsn = settings().dsn

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +25,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from langgraph_runtime_holdfast.limits import feed_bytes
 from langgraph_runtime_holdfast.valkey import VALKEY_ERRORS, key, valkey
 
 logger = structlog.stdlib.get_logger(__name__)
@@ -31,6 +33,8 @@ logger = structlog.stdlib.get_logger(__name__)
 EVENT: Final = b"e"
 DATA: Final = b"d"
 BEGINNING: Final = b"0-0"
+PART: Final = b"part "
+"""In a feed: the data of a control entry that counts what was told by now, so that a reader notices a gap."""
 MAX_ENTRIES: Final = 50_000
 _BLOCK_MS: Final = 5_000
 _RECONNECT_SECONDS: Final = 0.25
@@ -58,9 +62,35 @@ local function append(event, data)
     end
     return added
 end
-local first = 6
-if redis.call('XLEN', KEYS[1]) < tonumber(ARGV[3]) then
-    first = 4
+-- Whenever another eighth of the bytes that a feed may have is full, this is marked, and what lies before the
+-- mark after which there is a whole feed goes.
+local full = math.floor(tonumber(redis.call('HGET', KEYS[3], 'bytes') or '0') * 8 / tonumber(ARGV[4]))
+if full > 0 then
+    redis.call('HSET', KEYS[3], 'bytes', 0)
+    local part = redis.call('HINCRBY', KEYS[3], 'parts', 1)
+    local mark = append('control', 'part ' .. part)
+    if type(mark) == 'table' and mark.err then
+        return mark
+    end
+    local ends = redis.call('HINCRBY', KEYS[3], 'eighths', full)
+    redis.call('HSET', KEYS[3], 'end:' .. part, ends, 'mark:' .. part, mark)
+    local oldest = tonumber(redis.call('HGET', KEYS[3], 'oldest') or '1')
+    while oldest < part and ends - tonumber(redis.call('HGET', KEYS[3], 'end:' .. oldest)) >= 8 do
+        local gone = redis.call('HGET', KEYS[3], 'mark:' .. oldest)
+        local trimmed = redis.call('XTRIM', KEYS[1], 'MINID', gone) + redis.call('XDEL', KEYS[1], gone)
+        redis.call('HINCRBY', KEYS[3], 'trimmed', trimmed)
+        redis.call('HDEL', KEYS[3], 'end:' .. oldest, 'mark:' .. oldest)
+        oldest = oldest + 1
+        redis.call('HSET', KEYS[3], 'oldest', oldest, 'gone', gone)
+    end
+end
+local first = 8
+local least = tonumber(ARGV[3])
+if least > 0 then
+    local trimmed = tonumber(redis.call('HGET', KEYS[3], 'trimmed') or '0')
+    if redis.call('XLEN', KEYS[1]) + trimmed < least then
+        first = 6
+    end
 end
 local added
 for at = first, #ARGV, 2 do
@@ -69,7 +99,9 @@ for at = first, #ARGV, 2 do
         return added
     end
 end
+redis.call('HINCRBY', KEYS[3], 'bytes', ARGV[5])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('EXPIRE', KEYS[3], ARGV[2])
 return added
 """
 
@@ -108,7 +140,7 @@ def add_to(
 ) -> Any:
     """Do the same as a command of a client, to be awaited, or of a pipeline, to be executed with it.
 
-    About `most` entries are kept; the oldest go.
+    About `most` entries are kept, and HOLDFAST_FEED_MB of them; the oldest go.
     """
     return add_all_to(client, feed, [(event, data)], keep_seconds=keep_seconds, most=most)
 
@@ -128,7 +160,20 @@ def add_all_to(
     If the feed has fewer than `least` entries by then, because Valkey has lost some, `if_fewer` comes first.
     """
     arguments = [part for entry in entries for part in entry]
-    return client.eval(_APPEND, 2, feed, _clock(), most, keep_seconds, least, *if_fewer, *arguments)
+    size = sum(map(len, arguments))
+    limits = (most, keep_seconds, least, feed_bytes(), size)
+    return client.eval(_APPEND, 3, feed, _clock(), _measure(feed), *limits, *if_fewer, *arguments)
+
+
+async def trimmed(feed: str) -> tuple[int, bytes]:
+    """How many parts of a feed are full, and up to which id its entries are gone.
+
+    Raises:
+        RedisError: Valkey is away.
+    """
+    command: Any = valkey().hmget(_measure(feed), ["parts", "gone"])
+    parts, gone = await command
+    return int(parts or 0), gone or BEGINNING
 
 
 async def now() -> bytes:
@@ -179,6 +224,11 @@ def _clock() -> str:
     return key("clock")
 
 
+def _measure(feed: str) -> str:
+    # A feed's key with something behind it: in the same slot of a cluster.
+    return f"{feed}:measure"
+
+
 def order(entry_id: bytes) -> tuple[int, int]:
     """What entries are sorted by."""
     milliseconds, _, sequence = entry_id.partition(b"-")
@@ -189,6 +239,31 @@ def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
     return Entry(entry_id, fields.get(EVENT, b""), fields.get(DATA, b""))
 
 
+MISSING: Final = Entry(b"", b"control", b"lost")
+"""Stands where entries are missing."""
+
+
+class EntryQueue(asyncio.Queue[Entry]):
+    """What waits for a listener: not more bytes than a feed has. What does not fit is noted as missing."""
+
+    _size_bytes = 0
+
+    def _put(self, item: Entry) -> None:
+        waiting: deque[Entry] = self._queue  # type: ignore[attr-defined]
+        if waiting and item.data and self._size_bytes + len(item.data) > feed_bytes():
+            if waiting[-1] is MISSING:
+                return
+            item = MISSING
+        self._size_bytes += len(item.data)
+        waiting.append(item)
+
+    def _get(self) -> Entry:
+        waiting: deque[Entry] = self._queue  # type: ignore[attr-defined]
+        item = waiting.popleft()
+        self._size_bytes -= len(item.data)
+        return item
+
+
 @dataclass(eq=False, slots=True)
 class Reader:
     """One who follows a feed: entries arrive in `queue`."""
@@ -197,7 +272,7 @@ class Reader:
     position: bytes
     arrived: asyncio.Event
     """Set when entries have come; one who follows several feeds gives all its readers the same."""
-    queue: asyncio.Queue[Entry] = field(default_factory=asyncio.Queue)
+    queue: EntryQueue = field(default_factory=EntryQueue)
 
 
 class Follower:

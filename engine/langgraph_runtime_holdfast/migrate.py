@@ -25,9 +25,9 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
 from langgraph_runtime_holdfast import checkpoint_rows, store_rows
-from langgraph_runtime_holdfast.database import is_pooled
 from langgraph_runtime_holdfast.dsn import described
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.pool import is_pooled
 
 logger = structlog.stdlib.get_logger(__name__)
 

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import structlog
 
-from langgraph_runtime_holdfast.database import connect
 from langgraph_runtime_holdfast.gauges import report_wait, show_job_loops
 from langgraph_runtime_holdfast.job_loop import JobLoop, Submission
 from langgraph_runtime_holdfast.loop_watchdog import LoopWatchdog
@@ -26,7 +25,7 @@ from langgraph_runtime_holdfast.ops.runs import Runs
 from langgraph_runtime_holdfast.ops.signals import listen, wake_here
 from langgraph_runtime_holdfast.outbox.deliverer import delivering
 from langgraph_runtime_holdfast.retry import RETRIABLE_EXCEPTIONS
-from langgraph_runtime_holdfast.settings import settings
+from langgraph_runtime_holdfast.sweeper import sweep_on
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -94,7 +93,7 @@ class Queue:
         self.watchdog.start()
         show_job_loops(self.watchdog.blocked, self.watchdog.lag_seconds)
         claiming = asyncio.create_task(self._claim_on())
-        helpers = [asyncio.create_task(work) for work in (listen(), self._sweep_on())]
+        helpers = [asyncio.create_task(work) for work in (listen(), sweep_on())]
         try:
             # Not cancelled with this task: a claim that is under way must be known.
             await asyncio.shield(claiming)
@@ -227,32 +226,7 @@ class Queue:
             await settle(job.lease, asyncio.CancelledError())
             heartbeat().release(job.lease)
 
-    async def _sweep_on(self) -> None:
-        """Take over the runs of dead workers, as long as the database can be relied on."""
-        # A dead worker's runs thus wait for a lease and a quarter, at most.
-        lease = settings().lease_seconds
-        rest = lease / 4
-        while True:
-            await asyncio.sleep(rest)
-            # When the database was away, living workers could not extend their leases either; they get the
-            # time to do so before anybody takes their runs.
-            rest = lease
-            try:
-                if await _answers_within(lease / 4):
-                    await Runs.sweep()
-                    rest = lease / 4
-            except Exception as error:
-                await logger.awarning("Dead workers cannot be looked for now", error=str(error))
-
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _answers_within(seconds: float) -> bool:
-    """Whether Postgres answers, and soon: a hung one may answer what it was asked long ago."""
-    asked_at = time.monotonic()
-    async with connect() as handle:
-        await handle.fetch_one("SELECT 1", often=True)
-    return time.monotonic() - asked_at < seconds

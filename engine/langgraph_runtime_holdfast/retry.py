@@ -21,7 +21,9 @@ from langgraph_runtime_holdfast.availability import (
     explain_unavailable,
     is_exhausted,
 )
+from langgraph_runtime_holdfast.connection import StatementTooSlowError
 from langgraph_runtime_holdfast.database import AWAY
+from langgraph_runtime_holdfast.pool import IS_CALL
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,22 +71,30 @@ def retry_db(func: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
 
     @functools.wraps(func)
     async def repeated(*args: P.args, **kwargs: P.kwargs) -> T:
-        for attempt in range(1, _ATTEMPTS + 1):
-            _must_not_repeat.set(False)
-            try:
-                return await func(*args, **kwargs)
-            except AWAY as error:
-                # It has waited for a connection as long as a caller should.
-                raise _refusal(error) from error
-            except TRANSIENT as error:
-                if _must_not_repeat.get() or attempt == _ATTEMPTS:
-                    raise _refusal(error) from error
-                await pause(attempt)
-            except LimitExceededError as error:
-                raise HTTPException(422, f"This is more than Postgres can hold: {error}") from error
-        raise AssertionError("the last attempt returns or raises")
+        before = IS_CALL.set(True)
+        try:
+            return await _repeated(lambda: func(*args, **kwargs))
+        finally:
+            IS_CALL.reset(before)
 
     return repeated
+
+
+async def _repeated(handle: Callable[[], Awaitable[T]]) -> T:
+    for attempt in range(1, _ATTEMPTS + 1):
+        _must_not_repeat.set(False)
+        try:
+            return await handle()
+        except (*AWAY, StatementTooSlowError) as error:
+            # It has waited as long as a caller should.
+            raise _refusal(error) from error
+        except TRANSIENT as error:
+            if _must_not_repeat.get() or attempt == _ATTEMPTS:
+                raise _refusal(error) from error
+            await pause(attempt)
+        except LimitExceededError as error:
+            raise HTTPException(422, f"This is more than Postgres can hold: {error}") from error
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _refusal(error: BaseException) -> HTTPException:
@@ -126,7 +136,7 @@ async def create_under_one_id(create: Callable[[], Awaitable[T]]) -> T:
     for attempt in range(1, _ATTEMPTS):
         try:
             return await create()
-        except AWAY:
+        except (*AWAY, StatementTooSlowError):
             raise
         except TRANSIENT:
             await pause(attempt)

@@ -37,11 +37,15 @@ class EngineSettings(BaseSettings):
     pool_timeout_seconds: float = Field(default=15.0, gt=0, alias="HOLDFAST_POOL_TIMEOUT_SECONDS")
     """How long a call waits for a connection."""
     statement_seconds: float = Field(default=15.0, ge=5, le=86_400, alias="HOLDFAST_STATEMENT_SECONDS")
-    """How long Postgres may take to answer before its connection is given up."""
+    """How long a statement may be silent before it is ended; one with large parameters gets longer."""
     lease_seconds: float = Field(default=10.0, ge=2, le=3600, alias="HOLDFAST_LEASE_SECONDS")
     """How long a worker holds a run without a heartbeat; then another may take it."""
     poll_seconds: float = Field(default=1.0, gt=0, le=60, alias="HOLDFAST_POLL_SECONDS")
     """How often the database is looked at when no signal comes; the wait that a lost Valkey costs."""
+    largest_mb: float = Field(default=100.0, ge=1, le=250, alias="HOLDFAST_LARGEST_MB")
+    """How large a run's input, a channel's value and the values of a thread may be, each; see `limits`."""
+    feed_mb: float = Field(default=64.0, ge=1, le=1000, alias="HOLDFAST_FEED_MB")
+    """How much of a run's events Valkey keeps; the oldest go first."""
     migration_timeout_seconds: float = Field(default=60.0, gt=0, alias="HOLDFAST_MIGRATION_TIMEOUT_SECONDS")
     """How long a start waits for another one's migrations."""
     callback_retry_hours: float = Field(default=72.0, gt=0, le=8760, alias="HOLDFAST_CALLBACK_RETRY_HOURS")

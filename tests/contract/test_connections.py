@@ -10,17 +10,26 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 from psycopg import sql
+from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.availability import LimitExceededError
-from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, dependency_checks
+from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, dependency_checks, pool
 from langgraph_runtime_holdfast.retry import retry_db
+from langgraph_runtime_holdfast.settings import settings
 from tests.contract.engine_pool import engine_pool
 from tests.contract.engines import Services
 
 AT_ONCE = 30
+POOL_SIZE = 10
 RECOVERED_SECONDS = 2.0
 AWAY_SECONDS = 5.0
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+
+
+STATEMENT_SECONDS = 5.0
+SESSIONS = """
+SELECT pid, wait_event_type FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'
+"""
 
 
 @pytest.fixture
@@ -41,6 +50,8 @@ def admin(services: Services) -> Iterator[psycopg.Connection]:
 @pytest.fixture
 async def handle(services: Services, database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Handle]:
     """The pool of this loop."""
+    monkeypatch.setenv("HOLDFAST_STATEMENT_SECONDS", str(STATEMENT_SECONDS))
+    monkeypatch.setenv("LANGGRAPH_POSTGRES_POOL_MAX_SIZE", str(POOL_SIZE))
     async with engine_pool(f"{services.postgres_uri.rsplit('/', 1)[0]}/{database}", monkeypatch) as opened:
         yield opened
 
@@ -87,3 +98,88 @@ async def test_what_is_too_large_for_postgres_is_no_transient_fault(handle: Hand
     with pytest.raises(LimitExceededError, match="too large"):
         await handle.fetch_one("SELECT repeat('x', 2000000000)")
     assert await handle.fetch_one("SELECT 1 AS answer") == {"answer": 1}
+
+
+async def test_statements_that_wait_for_a_lock_are_ended_there_and_leave_room_for_others(
+    handle: Handle, admin: psycopg.Connection, services: Services, database: str
+) -> None:
+    @retry_db
+    async def change() -> None:
+        await handle.execute("UPDATE thread SET status = 'idle'")
+
+    async def call() -> None:
+        await change()
+
+    ready = dependency_checks()["postgres"]
+    with psycopg.connect(f"{services.postgres_uri.rsplit('/', 1)[0]}/{database}") as bystander:
+        bystander.execute("LOCK TABLE thread IN ACCESS EXCLUSIVE MODE")
+        calls = [asyncio.create_task(call()) for _ in range(AT_ONCE)]
+        most = 0
+        while not all(each.done() for each in calls[: POOL_SIZE // 2]):
+            await ready()  # a probe gets one of the connections that calls leave
+            sessions = admin.execute(SESSIONS, [database]).fetchall()
+            most = max(most, len(sessions) - 1)
+            await asyncio.sleep(0.1)
+        waited = {pid for pid, waits in sessions if waits == "Lock"}
+        refused = await asyncio.gather(*calls[: POOL_SIZE // 2], return_exceptions=True)
+        for each in refused:
+            assert isinstance(each, HTTPException)
+            assert (each.status_code, "lock" in each.detail) == (503, True)
+        for task in calls:
+            task.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        left = {pid for pid, waits in admin.execute(SESSIONS, [database]) if waits == "Lock"}
+        assert not left
+    assert (len(waited), most <= POOL_SIZE) == (POOL_SIZE - POOL_SIZE // 5, True)
+    # It was the statements that were given up, not their connections.
+    assert waited <= {row[0] for row in admin.execute(SESSIONS, [database])}
+
+
+async def test_a_server_that_ignores_the_wish_to_end_a_statement_keeps_its_place_in_the_pool(
+    handle: Handle, admin: psycopg.Connection, services: Services, database: str
+) -> None:
+    """As a commit that waits for a standby: to cancel it would make it count as done."""
+    async with pool().connection() as connection:
+        connection.may_cancel = False
+        connection.patience_seconds = 0.5
+        process_id, size = connection.info.backend_pid, pool().get_stats()["pool_size"]
+        with pytest.raises(psycopg.OperationalError):
+            await connection.execute("SELECT pg_sleep(60)")
+    # Hung up on, it ends by itself, because the server looks for its client; until then it is counted.
+    assert pool().get_stats()["pool_size"] == size
+    deadline = time.monotonic() + 10
+    while any(pid == process_id for pid, _ in admin.execute(SESSIONS, [database])):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    assert await handle.fetch_one("SELECT 1 AS answer") == {"answer": 1}
+
+
+async def test_rows_that_keep_arriving_are_no_silence_and_what_is_large_gets_its_time(handle: Handle) -> None:
+    async with pool().connection() as connection:
+        connection.patience_seconds = 0.5
+        cursor = await connection.execute(
+            "SELECT repeat('x', 100000), pg_sleep(0.05) FROM generate_series(1, 40)"
+        )
+        assert cursor.rowcount == 40
+        connection.patience_seconds = None
+        connection.payload_bytes = 40_000_000
+        assert connection._limit_seconds() == STATEMENT_SECONDS + 10
+
+
+async def test_a_process_that_stops_and_starts_again_is_patient_again(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from langgraph_runtime_holdfast import database as module
+
+    monkeypatch.setattr("langgraph_runtime_holdfast.valkey.start_valkey", _nothing)
+    await module.hurry()
+    assert pool().timeout < settings().pool_timeout_seconds
+    await module.close_pool()
+    try:
+        await module.start_pool()
+        assert pool().timeout == settings().pool_timeout_seconds
+    finally:
+        monkeypatch.setattr(module, "_main_loop", None)
+
+
+async def _nothing() -> None: ...

@@ -69,7 +69,8 @@ async def new_run(handle: Handle, thread_id: UUID, **kwargs: Any) -> UUID:
 
 async def column(handle: Handle, name: str, run_id: UUID) -> Any:
     """One column of a run."""
-    row = await handle.fetch_one(f"SELECT {name} AS value FROM run WHERE run_id = %(id)s", {"id": run_id})  # noqa: S608
+    statement = f"SELECT {name} AS value FROM run_shown WHERE run_id = %(id)s"  # noqa: S608
+    row = await handle.fetch_one(statement, {"id": run_id})
     return row and row["value"]
 
 
@@ -85,9 +86,7 @@ async def test_each_run_goes_to_one_claim_and_a_thread_has_one_at_a_time(handle:
         claims = await asyncio.gather(*(claim(3) for _ in range(12)))
         claimed = [run["run_id"] for each in claims for run, *_ in each]
         assert sorted(claimed) == sorted(runs[turn] for runs in queues.values())
-        await handle.execute(
-            "UPDATE run SET status = 'success' WHERE run_id = ANY(%(ids)s)", {"ids": claimed}
-        )
+        await handle.execute("DELETE FROM run WHERE run_id = ANY(%(ids)s)", {"ids": claimed})
 
 
 async def test_whoever_lost_the_lease_writes_nothing(handle: Handle) -> None:
@@ -99,7 +98,7 @@ async def test_whoever_lost_the_lease_writes_nothing(handle: Handle) -> None:
     thread_id = await new_thread(handle)
     run_id = await new_run(handle, thread_id)
     ((_, first, _),) = await claim(1)
-    await handle.execute("UPDATE run SET leased_until = now() - interval '1 second'")
+    await handle.execute("UPDATE run_inflight SET leased_until = now() - interval '1 second'")
     swept: list[UUID] = []
 
     async def is_swept() -> bool:
@@ -133,7 +132,7 @@ async def test_a_retry_waits_and_keeps_the_first_cause_and_one_that_is_handed_ba
     assert await put_back(handle, lease, OSError("first"))
     assert await claim(1) == []
     assert await column(handle, "available_at > now()", run_id)
-    await handle.execute("UPDATE run SET available_at = now()")
+    await handle.execute("UPDATE run_inflight SET available_at = now()")
     ((_, lease, _),) = await claim(1)
     assert (lease.attempt, lease.first_error) == (2, "OSError: first")
     lease.is_handed_back = True
@@ -159,7 +158,7 @@ async def test_a_blocked_loop_does_not_lose_its_lease_and_a_wish_to_cancel_arriv
     assert await column(handle, "leased_until > now()", run_id)
     done = ValueEvent()
     with lease.entered(done):
-        await handle.execute("UPDATE run SET cancel_action = 'interrupt', cancel_reason = 'enough'")
+        await handle.execute("UPDATE run_inflight SET cancel_action = 'interrupt', cancel_reason = 'enough'")
         async with asyncio.timeout(5):
             assert isinstance(await done.wait(), UserInterrupt)
     heartbeat().release(lease)
@@ -182,6 +181,35 @@ async def test_a_create_whose_answer_is_lost_makes_one_run(
     await new_run(handle, thread_id)
     assert not cuts
     assert await handle.fetch("SELECT count(*) AS n FROM run") == [{"n": 1}]
+
+
+async def test_creates_that_wait_for_a_lock_make_one_run_each(handle: Handle) -> None:
+    """As CREATE INDEX takes it; the first attempts are given up, and yet be done when the lock is gone."""
+    from langgraph_runtime_holdfast.connection import ServerSilentError
+
+    busy, free = await new_thread(handle), await new_thread(handle)
+    await new_run(handle, busy)
+    given_up: list[asyncio.Task[list[Row]]] = []
+    fetch = Handle.fetch
+
+    async def give_up(self: Handle, statement: str, *args: Any, **options: Any) -> list[Row]:
+        if "add_run" not in statement or len(given_up) >= 8:
+            return await fetch(self, statement, *args, **options)
+        given_up.append(asyncio.create_task(fetch(self, statement, *args, **options)))
+        await asyncio.sleep(0.2)
+        raise ServerSilentError(0.2)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Handle, "fetch", give_up)
+        async with handle.transaction() as locking:
+            await locking.execute("LOCK TABLE run IN SHARE MODE")
+            threads = [busy, free, free, *[await new_thread(handle) for _ in range(5)]]
+            creates = [asyncio.create_task(new_run(handle, thread)) for thread in threads]
+            await asyncio.sleep(1.5)  # the lock, longer than several attempts
+        made = await asyncio.gather(*creates)
+    await asyncio.gather(*given_up, return_exceptions=True)
+    assert len(given_up) == len(set(made)) == 8
+    assert await handle.fetch("SELECT count(*) AS n FROM run") == [{"n": 9}]
 
 
 async def test_a_stateless_result_reaches_its_listener_without_valkey(handle: Handle) -> None:

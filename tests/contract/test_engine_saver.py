@@ -17,6 +17,7 @@ from langgraph.types import Command, StateSnapshot, interrupt
 
 from langgraph_runtime_holdfast.database import Handle
 from tests.contract.engine_pool import engine_pool
+from tests.contract.engine_rows import insert_run
 from tests.contract.engines import Services
 
 # Values that JSON does not hold, or not exactly; a checkpoint must give them back as they were.
@@ -154,7 +155,7 @@ async def test_rollback_of_a_resume_leaves_the_thread_as_before(handle: Handle) 
     await graph.ainvoke({"log": ["start"]}, _config(thread_id, first))
     before = await _rows(handle, thread_id)
     await graph.ainvoke(Command(resume="yes"), _config(thread_id, second))
-    await _insert_run(handle, thread_id, second)
+    await insert_run(handle, thread_id, "running", run_id=second)
     assert len(await _rows(handle, thread_id)) > len(before)
 
     await _saver().adelete_for_runs([second])
@@ -189,7 +190,7 @@ async def test_lost_lease_saves_nothing(handle: Handle) -> None:
     from langgraph_runtime_holdfast.ops import lease as leases
 
     thread_id, run_id = str(uuid.uuid4()), str(uuid.uuid4())
-    await _insert_run(handle, thread_id, run_id, token=2)
+    await insert_run(handle, thread_id, "running", run_id=run_id, token=2)
 
     def work_under(token: int) -> Any:
         held = leases.Lease(uuid.UUID(run_id), uuid.UUID(thread_id), token, attempt=1)
@@ -230,12 +231,3 @@ async def test_metadata_keeps_the_state_and_not_the_request(handle: Handle) -> N
         async for each in _saver().alist({"configurable": {"thread_id": thread_id}}, filter={"model": "m"})
     ]
     assert len(listed) == 2
-
-
-async def _insert_run(handle: Handle, thread_id: str, run_id: str, token: int | None = None) -> None:
-    await handle.execute("INSERT INTO thread (thread_id) VALUES (%s) ON CONFLICT DO NOTHING", [thread_id])
-    await handle.execute(
-        "INSERT INTO run (run_id, thread_id, assistant_id, status, kwargs, multitask_strategy, lease_token)"
-        " VALUES (%s, %s, %s, 'running', '{}', 'enqueue', %s)",
-        [run_id, thread_id, str(uuid.uuid4()), token],
-    )

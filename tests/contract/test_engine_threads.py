@@ -16,12 +16,9 @@ from langgraph_runtime_holdfast.database import Handle, close_pool, connect
 from langgraph_runtime_holdfast.migrate import migrate
 from langgraph_runtime_holdfast.settings import settings
 from langgraph_runtime_holdfast.valkey import key, stop_valkey
+from tests.contract.engine_rows import insert_run
 from tests.contract.engines import Services
 
-ADD_RUN = """
-INSERT INTO run (run_id, thread_id, assistant_id, status, kwargs, multitask_strategy, lease_token)
-VALUES (%(run_id)s, %(thread_id)s, gen_random_uuid(), %(status)s, '{}', 'enqueue', %(token)s)
-"""
 EVERYTHING = ("run_modes", "lifecycle", "state_update")
 
 
@@ -63,15 +60,6 @@ async def new_thread(handle: Handle, **changes: Any) -> UUID:
     return thread_id
 
 
-async def new_run(handle: Handle, thread_id: UUID, status: str, token: int | None = None) -> UUID:
-    """Add a run's row."""
-    run_id = uuid.uuid4()
-    await handle.execute(
-        ADD_RUN, {"run_id": run_id, "thread_id": thread_id, "status": status, "token": token}
-    )
-    return run_id
-
-
 async def test_expired_threads_are_swept_once_by_any_number_of_replicas(handle: Handle) -> None:
     """Nothing is swept twice, and nothing that is in use."""
     from langgraph_runtime_holdfast.ops import Threads
@@ -84,7 +72,7 @@ async def test_expired_threads_are_swept_once_by_any_number_of_replicas(handle: 
         waiting := await new_thread(handle, **at_once),
         pruned := await new_thread(handle, ttl={"ttl": 0.00001, "strategy": "keep_latest"}),
     }
-    await new_run(handle, waiting, "pending")
+    await insert_run(handle, waiting, "pending")
     for _ in range(30):
         await new_thread(handle, **at_once)
 
@@ -97,6 +85,59 @@ async def test_expired_threads_are_swept_once_by_any_number_of_replicas(handle: 
     assert await Threads.sweep_ttl(handle) == (0, 0)
 
 
+async def test_large_threads_expire_one_by_one_and_a_poisoned_one_keeps_no_other(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a transaction deletes is bounded, a large thread goes in parts, and what cannot go is put off."""
+    from langgraph_runtime_holdfast import checkpoint_rows
+    from langgraph_runtime_holdfast.ops import Threads, thread_ttl
+
+    for module in (checkpoint_rows, thread_ttl):
+        monkeypatch.setattr(module, "MOST_AT_ONCE", 40)
+    monkeypatch.setattr(checkpoint_rows, "_PART_ROWS", 30)
+    at_once: dict[str, Any] = {"ttl": {"ttl": 0.00001}}
+    threads = [await new_thread(handle, **at_once) for _ in range(12)]
+    large, poisoned = threads[3], threads[5]
+    for thread_id in threads:
+        await handle.execute(
+            "INSERT INTO checkpoint_blobs SELECT %(id)s, '', 'text', n::text, 'msgpack', '\\x00' "
+            "FROM generate_series(1, %(count)s) AS n",
+            {"id": str(thread_id), "count": 100 if thread_id == large else 10},
+        )
+    deletions = "SELECT count(*) AS n, count(DISTINCT at) AS transactions FROM deletion"
+    for statement in (
+        "CREATE TABLE deletion (thread_id text, at xid8)",
+        "CREATE TABLE poisoned (thread_id text)",
+        "CREATE FUNCTION note_deletion() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF OLD.thread_id = (SELECT thread_id FROM poisoned) THEN RAISE 'poison'; END IF; "
+        "INSERT INTO deletion VALUES (OLD.thread_id, pg_current_xact_id()); RETURN OLD; END $$",
+        "CREATE TRIGGER noted BEFORE DELETE ON checkpoint_blobs FOR EACH ROW "
+        "EXECUTE FUNCTION note_deletion()",
+    ):
+        await handle.execute(statement)
+    await handle.execute("INSERT INTO poisoned VALUES (%s)", [str(poisoned)])
+    try:
+        assert await Threads.sweep_ttl(handle) == (12, 11)
+        row = await handle.fetch_one(f"{deletions} WHERE thread_id = %(id)s", {"id": str(large)})
+        assert row is not None
+        assert (row["n"], row["transactions"]) == (100, 4)
+        # Nobody is in the way of anybody: the one that stayed is not tried again at once.
+        assert await Threads.sweep_ttl(handle) == (0, 0)
+        left = await handle.fetch("SELECT thread_id FROM thread WHERE thread_id = ANY(%s)", [threads])
+        assert [row["thread_id"] for row in left] == [poisoned]
+    finally:
+        await handle.execute("DROP TABLE deletion, poisoned")
+        await handle.execute("DROP FUNCTION note_deletion CASCADE")
+    # A caller's deletion goes in parts too.
+    await handle.execute(
+        "INSERT INTO checkpoint_blobs SELECT %s, '', 'text', n::text, 'msgpack', '\\x00' "
+        "FROM generate_series(11, 100) AS n",
+        [str(poisoned)],
+    )
+    assert [each async for each in await Threads.delete(handle, poisoned)] == [poisoned]
+    assert await handle.fetch("SELECT FROM checkpoint_blobs WHERE thread_id = %s", [str(poisoned)]) == []
+
+
 async def test_a_worker_that_lost_its_lease_writes_nothing(handle: Handle) -> None:
     """Neither the run's status nor the thread's state; who holds the lease writes both."""
     from langgraph_api.asyncio import ValueEvent
@@ -105,7 +146,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(handle: Handle) -> No
     from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError
 
     thread_id = await new_thread(handle, status="busy")
-    run_id = await new_run(handle, thread_id, "running", token=7)
+    run_id = await insert_run(handle, thread_id, "running", token=7)
     checkpoint = {"values": {"a": 1}, "next": [], "tasks": []}
 
     async def end(token: int, status: str) -> None:
@@ -114,7 +155,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(handle: Handle) -> No
 
     async def state() -> tuple[Any, ...]:
         row = await handle.fetch_one(
-            'SELECT thread.status, "values", (SELECT run.status FROM run) AS run FROM thread '
+            'SELECT thread.status, "values", (SELECT run_shown.status FROM run_shown) AS run FROM thread '
             "WHERE thread_id = %(thread_id)s",
             {"thread_id": thread_id},
         )
@@ -135,8 +176,8 @@ async def test_a_thread_stays_busy_while_another_run_waits(handle: Handle) -> No
     from langgraph_runtime_holdfast.ops import Threads
 
     thread_id = await new_thread(handle, status="busy")
-    run_id = await new_run(handle, thread_id, "running")
-    await new_run(handle, thread_id, "pending")
+    run_id = await insert_run(handle, thread_id, "running")
+    await insert_run(handle, thread_id, "pending")
     await Threads.set_joint_status(handle, thread_id, run_id, "error", "graph", None, ValueError("x"))
     (row,) = [row async for row in await Threads.get(handle, thread_id)]
     assert (row["status"], row["error"]["message"], row["metadata"]["graph_id"]) == ("busy", "x", "graph")
@@ -147,7 +188,7 @@ async def test_a_thread_stream_has_one_order_and_resumes_anywhere_in_it(handle: 
     from langgraph_runtime_holdfast.ops import Threads
 
     thread_id = await new_thread(handle)
-    first, second = [await new_run(handle, thread_id, "pending") for _ in range(2)]
+    first, second = [await insert_run(handle, thread_id, "pending") for _ in range(2)]
 
     async def add(source: str, event: bytes, data: bytes) -> None:
         await feed.append(source, event, data, keep_seconds=60)
@@ -180,3 +221,53 @@ async def test_a_thread_stream_has_one_order_and_resumes_anywhere_in_it(handle: 
     assert heard[-1][1] == b"last"
     for seen in (0, 17, 60, count - 2):
         assert await hear(ids[seen].decode(), count - seen - 1) == heard[seen + 1 :]
+
+
+async def test_a_feed_has_so_many_bytes_and_who_misses_some_is_told(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only so many entries; who comes back too late gets the result at the end, also long after it."""
+    from langgraph_runtime_holdfast.ops.run_feed import run_feed
+    from langgraph_runtime_holdfast.ops.run_stream import RunStream
+    from langgraph_runtime_holdfast.valkey import valkey
+
+    monkeypatch.setenv("HOLDFAST_FEED_MB", "1")
+    settings.cache_clear()
+    thread_id = await new_thread(handle)
+    run_id = await insert_run(handle, thread_id, "running")
+    await handle.execute(
+        'UPDATE run SET kwargs = \'{"resumable": true, "stream_mode": ["values"]}\' WHERE run_id = %s',
+        [run_id],
+    )
+    ids: list[bytes] = []
+
+    async def tell(count: int) -> None:
+        for _ in range(count):
+            data = b'"%s"' % (b"x" * 50_000)
+            ids.append(await feed.append(run_feed(run_id), b"values", data, keep_seconds=60))
+
+    async def told(last_event_id: str) -> list[bytes]:
+        channel = await RunStream.subscribe(run_id)
+        events = RunStream.join(
+            run_id, stream_channel=channel, thread_id=thread_id, last_event_id=last_event_id
+        )
+        return [data async for _, data, _ in events]
+
+    await tell(116)
+    kept = await valkey().xlen(run_feed(run_id))
+    assert 20 <= kept <= 40
+    assert (await valkey().memory_usage(run_feed(run_id)) or 0) < 2_000_000
+
+    await handle.execute(
+        "WITH ended AS (UPDATE run SET status = 'success', updated_at = now() - interval '1 minute'), "
+        "over AS (DELETE FROM run_inflight) "
+        'UPDATE thread SET "values" = \'{"the": "end"}\' WHERE thread_id = %s',
+        [thread_id],
+    )
+    await feed.append(run_feed(run_id), b"control", b"done", keep_seconds=60)
+    committed = b'{"the":"end"}'
+    # From the beginning, and from what is gone: the result is told besides what is there.
+    for position in ("-1", ids[3].decode()):
+        assert (await told(position))[-1] == committed
+    # Nothing is missing: it is not.
+    assert committed not in await told(ids[-10].decode())

@@ -12,6 +12,7 @@ import pytest
 from langgraph_runtime_holdfast.checkpoint_writer import CheckpointWriter
 from langgraph_runtime_holdfast.database import Handle
 from tests.contract.engine_pool import engine_pool
+from tests.contract.engine_rows import insert_run
 from tests.contract.engines import Services
 
 TOKEN = 7
@@ -33,14 +34,7 @@ async def handle(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 @pytest.fixture
 async def run_id(handle: Handle) -> uuid.UUID:
     """A run whose worker has the lease `TOKEN`."""
-    run_id = uuid.uuid4()
-    await handle.execute(
-        "WITH a AS (INSERT INTO thread (thread_id) VALUES (%(id)s)) "
-        "INSERT INTO run (run_id, thread_id, assistant_id, status, kwargs, multitask_strategy, lease_token) "
-        "VALUES (%(id)s, %(id)s, %(id)s, 'running', '{}', 'enqueue', %(token)s)",
-        {"id": run_id, "token": TOKEN},
-    )
-    return run_id
+    return await insert_run(handle, uuid.uuid4(), "running", token=TOKEN)
 
 
 async def _save(writer: CheckpointWriter, thread: str, number: int) -> None:
@@ -112,7 +106,7 @@ async def test_a_lost_lease_saves_nothing_and_says_so(handle: Handle, run_id: uu
     await _save(writer, str(run_id), 0)
     with pytest.raises(LeaseLostError):
         await writer.settle()
-    await handle.execute("UPDATE run SET lease_token = %s WHERE run_id = %s", [TOKEN - 1, run_id])
+    await handle.execute("UPDATE run_inflight SET lease_token = %s WHERE run_id = %s", [TOKEN - 1, run_id])
     with pytest.raises(LeaseLostError):
         await _save(writer, str(run_id), 1)
     assert await _saved(handle, str(run_id)) == []

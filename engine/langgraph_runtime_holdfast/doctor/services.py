@@ -69,7 +69,7 @@ async def _about(connection: Connection, dsn: str, *, wants_vectors: bool) -> As
         yield problem("pgvector", "store.index is set, and this Postgres does not have pgvector", cure)
     offer = await budget.ask_offer(connection)
     yield _check_budget(offer)
-    yield _check_pooler(offer)
+    yield await _check_pooler(connection, offer)
     yield await _check_clock(connection)
 
 
@@ -128,17 +128,19 @@ def _check_budget(offer: budget.Offer) -> Finding:
     return ok("connections", says, *details)
 
 
-def _check_pooler(offer: budget.Offer) -> Finding:
+async def _check_pooler(connection: Connection, offer: budget.Offer) -> Finding:
     if not offer.is_pooled:
         return ok("pooler", "none: connected to Postgres itself")
     try:
         needed = budget.of_this_process().total * budget.processes() + budget.MARGIN
     except EngineError:
         return ok("pooler", "a pooler is in between")
-    return ok(
-        "pooler",
-        f"one is in between; pool_mode may be transaction, max_client_conn must be at least {needed}",
-    )
+    says = f"one is in between; pool_mode may be transaction, max_client_conn must be at least {needed}"
+    row = await _row(connection, "SHOW client_connection_check_interval")
+    if row["client_connection_check_interval"] == "0":
+        cure = "ALTER SYSTEM SET client_connection_check_interval = '1s' there, then SELECT pg_reload_conf()."
+        return warning("pooler", f"{says}; Postgres works on for clients that are gone", cure)
+    return ok("pooler", says)
 
 
 async def _check_clock(connection: Connection) -> Finding:

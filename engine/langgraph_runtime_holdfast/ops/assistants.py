@@ -430,7 +430,7 @@ async def _delete_threads(conn: Handle, assistant_id: UUID, ctx: Context | None)
     from langgraph_runtime_holdfast.ops.threads import Threads
 
     rows = await conn.fetch(
-        "SELECT thread_id FROM thread WHERE metadata @> %(wanted)s::jsonb",
+        "SELECT thread_id FROM thread_metadata WHERE metadata @> %(wanted)s::jsonb",
         {"wanted": json_text({"assistant_id": str(assistant_id)})},
     )
     for row in rows:

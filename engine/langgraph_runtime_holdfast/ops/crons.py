@@ -44,6 +44,8 @@ class Firing(NamedTuple):
     cron_id: UUID
     due: datetime
     following: datetime
+    is_put_off: bool = False
+    """The database did not take the run; the date stays due."""
 
 
 FIRING: ContextVar[Firing | None] = ContextVar("FIRING", default=None)
@@ -100,6 +102,12 @@ _SET_NEXT: Final = """
 UPDATE cron SET next_run_date = %(date)s, claimed_until = NULL
 WHERE cron_id = %(cron_id)s AND (%(due)s::timestamptz IS NULL OR next_run_date = %(due)s)
 """
+
+
+def put_off() -> None:
+    """Leave the cron that is being fired as it is: whether its run is there, the next look finds out."""
+    if (firing := FIRING.get()) is not None:
+        FIRING.set(firing._replace(is_put_off=True))
 
 
 async def advance(tx: Executor, firing: Firing) -> bool:
@@ -295,6 +303,8 @@ class Crons(Authenticated):
         """Move a cron on whose run was refused; one whose run was inserted has moved already."""
         firing = FIRING.get()
         cron_id = as_uuid(cron_id, "cron ID")
+        if firing is not None and firing.cron_id == cron_id and firing.is_put_off:
+            return
         due = firing.due if firing is not None and firing.cron_id == cron_id else None
         await conn.execute(_SET_NEXT, {"cron_id": cron_id, "date": next_run_date, "due": due})
 

@@ -20,19 +20,26 @@ T = TypeVar("T")
 
 _ANSWER_SECONDS: Final = 2.0
 _REST_SECONDS: Final = 2.0
+# Of a slow network.
+_BYTES_A_SECOND: Final = 10_000_000
 
 # Of the whole process: every loop talks to the same Valkey.
 _away_until = 0.0
 _is_away = False
 
 
-async def attempt(send: Callable[[], Awaitable[T]]) -> T | None:
-    """Send something; None if Valkey is away, which is logged once and never raised."""
+async def attempt(send: Callable[[], Awaitable[T]], *, size_bytes: int = 0) -> T | None:
+    """Send something; None if Valkey is away, which is logged once and never raised.
+
+    Args:
+        send: Does it.
+        size_bytes: What is large may take longer.
+    """
     global _away_until, _is_away
     if time.monotonic() < _away_until:
         return None
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(_ANSWER_SECONDS + size_bytes / _BYTES_A_SECOND):
             answer = await send()
     except VALKEY_ERRORS as error:
         _away_until = time.monotonic() + _REST_SECONDS

@@ -4,14 +4,18 @@ A claim gives a run's worker a lease with a token that rises with every claim. W
 about the run carries the token, so one whose lease went to somebody else can write nothing more. The lease
 lasts as long as this process's heartbeat extends it; the heartbeat is a thread with a connection of its own,
 which a blocked event loop cannot stop. It also brings wishes to cancel whose signal was lost.
+
+A worker that cannot extend its leases, because it is cut off or was stopped, does not learn from the database
+that others may have its runs. It tells by the clock, and stops its jobs before anybody else may begin them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -25,28 +29,53 @@ import structlog
 from psycopg.rows import dict_row
 
 from langgraph_runtime_holdfast.checkpoint_writer import CheckpointWriter
-from langgraph_runtime_holdfast.connection import ThreadConnection
+from langgraph_runtime_holdfast.connection import ThreadConnection, quick_seconds
 from langgraph_runtime_holdfast.retry import RetryableException
 from langgraph_runtime_holdfast.settings import settings
 
 logger = structlog.stdlib.get_logger(__name__)
 
 _EXTEND: Final = """
-UPDATE run SET leased_until = now() + make_interval(secs => %(seconds)s)
+UPDATE run_inflight SET leased_until = now() + make_interval(secs => %(seconds)s)
 WHERE run_id IN (
-    SELECT run_id FROM run
+    SELECT run_id FROM run_inflight AS run
     JOIN unnest(%(run_ids)s::uuid[], %(tokens)s::bigint[]) AS held (run_id, token) USING (run_id)
     WHERE run.lease_token = held.token AND run.status = 'running'
-    FOR UPDATE OF run SKIP LOCKED
+    -- Whoever saves holds the row FOR KEY SHARE, which this goes along with. What is locked otherwise is
+    -- being ended or cancelled, and nobody else can take it meanwhile.
+    FOR NO KEY UPDATE OF run SKIP LOCKED
 )
+RETURNING run_id
 """
-_LOOK: Final = (
-    "SELECT run_id, lease_token, cancel_action, cancel_reason FROM run WHERE run_id = ANY(%(run_ids)s)"
-)
+# It is the transaction's, because one of the session would be everybody's behind a pooler. An extension does
+# not wait for a disk that is busy with states: after a crash every worker gets the time to extend again.
+_BOUND: Final = """
+SELECT set_config('statement_timeout', %s, true), set_config('synchronous_commit', 'off', true)
+"""
+_EXTEND_TRIES: Final = 3
+_EXTEND_PAUSE_SECONDS: Final = 0.05
+_LONGEST_LOOK_SECONDS: Final = 1.0
+# A run that has just ended is still the worker's, until it lets go of it.
+_LOOK: Final = """
+SELECT run_id, coalesce(flight.lease_token, run.lease_token) AS lease_token, cancel_action, cancel_reason
+FROM run LEFT JOIN run_inflight AS flight USING (run_id) WHERE run_id = ANY(%(run_ids)s)
+"""
 
 
 class LeaseLostError(RetryableException):
     """The run was deleted, or went to another worker; this one writes nothing more about it."""
+
+
+class LeaseLapsedError(RetryableException):
+    """The lease could not be extended in time, so another worker may begin the run; no attempt is counted."""
+
+
+def now() -> float:
+    """Seconds of a clock that goes on while this process is stopped, or the machine sleeps."""
+    return time.clock_gettime(_CLOCK)
+
+
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 @dataclass(eq=False, slots=True)
@@ -73,9 +102,13 @@ class Lease:
     work: Coroutine[Any, Any, Any] | None = None
     """The worker."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    held_until: float = math.inf
+    """By `now()`, counted from before the claim or the extension was sent: until then nobody else has it."""
     is_lost: bool = False
+    has_lapsed: bool = False
+    """It could not be extended in time, and the work was ended for that."""
     is_handed_back: bool = False
-    """The process stops; the run goes on elsewhere, and this attempt does not count."""
+    """The run goes on elsewhere, or later, and this attempt does not count."""
     is_settled: bool = False
     """Whoever waits for the run's end was told, or the run is in the queue again."""
     has_next: bool = True
@@ -96,7 +129,9 @@ class Lease:
     def writer(self) -> CheckpointWriter:
         """What saves the run's checkpoints; for the loop that works on it."""
         if self._writer is None:
-            self._writer = CheckpointWriter(self.run_id, self.token, behind=self.saves_behind)
+            self._writer = CheckpointWriter(
+                self.run_id, self.token, behind=self.saves_behind, check=self.require
+            )
         return self._writer
 
     async def settle_saves(self) -> None:
@@ -119,16 +154,47 @@ class Lease:
         url: str | None = self.run["kwargs"].get("webhook") if self.run else None
         return url
 
-    def stop(self, reason: Exception) -> None:
-        """End the work with this exception, from any thread; only the first one counts."""
+    def stop(self, reason: Exception) -> bool:
+        """End the work with this exception, from any thread; only the first one counts.
+
+        Returns:
+            Whether this was the first.
+        """
         with self._lock:
             if self._stop_with is not None:
-                return
+                return False
             self._stop_with = reason
             loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # the loop is closed, and the work with it
                 loop.call_soon_threadsafe(self._done.set, reason)
+        return True
+
+    def fence_at(self) -> float:
+        """By `now()`, when the work has to be stopped unless the lease is extended before."""
+        return self.held_until - settings().lease_seconds / 10
+
+    def lapse(self) -> bool:
+        """End the work, since another worker may begin it soon; returns whether this call did so.
+
+        What has been done stays with the writer, and is saved if the run is still this worker's when the
+        database comes back.
+        """
+        if self.has_lapsed or not self.stop(LeaseLapsedError(f"The lease of run {self.run_id} has lapsed")):
+            return False
+        self.has_lapsed = self.is_handed_back = True
+        return True
+
+    def require(self) -> None:
+        """Stop the work here if nobody can say any more whose it is.
+
+        Raises:
+            LeaseLapsedError: The lease could not be extended in time.
+        """
+        if now() >= self.fence_at():
+            self.lapse()
+        if self.has_lapsed:
+            raise LeaseLapsedError(f"The lease of run {self.run_id} has lapsed")
 
     def lose(self) -> None:
         """Note that the lease is gone, and end the work."""
@@ -206,12 +272,15 @@ class Heartbeat(threading.Thread):
         self._changed = threading.Event()
         self.has_ended = False
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
+        self._fence = _Fence(self.all_held)
+        self._fence.start()
 
     def hold(self, lease: Lease) -> None:
         """Keep a lease alive from now on."""
         with self._lock:
             self._leases[lease.run_id] = lease
         self._changed.set()
+        self._fence.changed.set()
 
     def held(self, run_id: UUID) -> Lease | None:
         """The lease that this process holds on a run."""
@@ -231,29 +300,27 @@ class Heartbeat(threading.Thread):
 
     def end(self) -> None:
         """Stop beating; what is still held runs out."""
-        self.has_ended = True
+        self.has_ended = self._fence.has_ended = True
         self._changed.set()
+        self._fence.changed.set()
 
     def run(self) -> None:
         """Beat: extend every third of a lease, and look for changes every poll."""
-        extended_at = 0.0
         failing = False
         while not self.has_ended:
             if not self.all_held():
                 self._changed.wait()
                 self._changed.clear()
-                # A lease that has just been claimed has all its time.
-                extended_at = time.monotonic()
                 continue
-            time.sleep(min(settings().poll_seconds, settings().lease_seconds / 6))
+            pause = min(settings().poll_seconds, settings().lease_seconds / 6)
+            time.sleep(pause / 4 if failing else pause)
             try:
-                if time.monotonic() - extended_at >= settings().lease_seconds / 3:
-                    self._extend()
-                    extended_at = time.monotonic()
+                self._extend()
                 self._look()
                 failing = False
             except Exception as error:  # whatever it is, a thread that ends would lose every lease
-                self._disconnect()
+                if not isinstance(error, psycopg.errors.QueryCanceled):
+                    self._disconnect()
                 if not failing:
                     failing = True
                     logger.warning(
@@ -262,14 +329,29 @@ class Heartbeat(threading.Thread):
         self._disconnect()
 
     def _extend(self) -> None:
+        """Extend all leases once a third of one has passed; what was locked is tried again at once."""
+        seconds = settings().lease_seconds
         leases = self.all_held()
-        parameters = {
-            "seconds": settings().lease_seconds,
-            "run_ids": [lease.run_id for lease in leases],
-            "tokens": [lease.token for lease in leases],
-        }
-        with self._bounded() as connection:
-            connection.execute(_EXTEND, parameters)
+        if all(lease.held_until - now() > seconds * 2 / 3 for lease in leases):
+            return
+        for tries in range(_EXTEND_TRIES):
+            if tries:
+                time.sleep(_EXTEND_PAUSE_SECONDS)
+            parameters = {
+                "seconds": seconds,
+                "run_ids": [lease.run_id for lease in leases],
+                "tokens": [lease.token for lease in leases],
+            }
+            asked_at = now()
+            with self._bounded() as connection:
+                cursor = connection.execute(_EXTEND, parameters)
+            extended = {row["run_id"] for row in cursor.fetchall()}
+            for lease in leases:
+                if lease.run_id in extended:
+                    lease.held_until = asked_at + seconds
+            leases = [lease for lease in leases if lease.run_id not in extended]
+            if not leases:
+                return
 
     def _look(self) -> None:
         leases = self.all_held()
@@ -296,14 +378,12 @@ class Heartbeat(threading.Thread):
 
     @contextmanager
     def _bounded(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-        """A transaction in one round trip: a beat that hangs is worse than one that fails and is tried again.
-
-        The bound is the transaction's: one of the session would be everybody's behind a pooler.
-        """
-        timeout_ms = int(settings().lease_seconds * 1000 / 3)
+        """A transaction in one round trip: a beat that hangs is worse than one that fails and comes again."""
+        # The server gives up first, so that no statement is left there, and the connection is kept.
+        timeout_ms = int(quick_seconds() * 1000 * 5 / 6)
         connection = self._connected()
         with connection.pipeline(), connection.transaction():
-            connection.execute("SELECT set_config('statement_timeout', %s, true)", [str(timeout_ms)])
+            connection.execute(_BOUND, [str(timeout_ms)])
             yield connection
 
     def _disconnect(self) -> None:
@@ -311,6 +391,33 @@ class Heartbeat(threading.Thread):
             with suppress(psycopg.Error, OSError):
                 self._connection.close()
             self._connection = None
+
+
+class _Fence(threading.Thread):
+    """Stops the work of leases that were not extended in time.
+
+    A thread apart, because the heartbeat may be held up by what keeps it from extending them.
+    """
+
+    def __init__(self, leases: Callable[[], list[Lease]]) -> None:
+        super().__init__(name="lease-fence", daemon=True)
+        self._leases = leases
+        self.changed = threading.Event()
+        self.has_ended = False
+
+    def run(self) -> None:
+        while not self.has_ended:
+            leases = [lease for lease in self._leases() if not lease.has_lapsed]
+            lapsed = [lease for lease in leases if now() >= lease.fence_at() and lease.lapse()]
+            if lapsed:
+                logger.warning(
+                    "Leases could not be extended in time; their jobs stop, and go on once Postgres answers",
+                    run_ids=[str(lease.run_id) for lease in lapsed],
+                )
+            pause = min((lease.fence_at() - now() for lease in leases), default=None)
+            # No longer, because the machine may have slept meanwhile.
+            self.changed.wait(None if pause is None else min(max(pause, 0.05), _LONGEST_LOOK_SECONDS))
+            self.changed.clear()
 
 
 _heartbeat: Heartbeat | None = None

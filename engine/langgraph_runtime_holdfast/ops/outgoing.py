@@ -125,7 +125,8 @@ class Outgoing:
             self._next, self._under_way = None, load
             sent = False
             try:
-                sent = await attempt(lambda load=load: _send(load)) is not None  # type: ignore[misc]
+                sending = partial(_send, load)
+                sent = await attempt(sending, size_bytes=load.size_bytes) is not None
             except Exception as error:
                 await logger.aexception("Signals could not be sent", exc_info=error)
             finally:

@@ -22,7 +22,8 @@ _PLACE: Final = """
 SELECT assistant.assistant_id, assistant.graph_id, assistant.config, assistant.context, assistant.metadata,
        assistant.xmin::text AS assistant_version,
        thread.thread_id IS NOT NULL AS has_thread, thread.status AS thread_status,
-       thread.metadata AS thread_metadata, thread.config AS thread_config, thread.xmin::text AS thread_version
+       thread.metadata AS thread_metadata, thread.config AS thread_config,
+       thread_content(thread.metadata, thread.config) AS thread_version
 FROM assistant LEFT JOIN thread ON thread.thread_id = %(thread_id)s
 WHERE assistant.assistant_id = %(assistant_id)s
 """
@@ -32,7 +33,7 @@ _MOST_REMEMBERED: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A row, not encrypted, with the version (xmin) that it had."""
+    """A row, not encrypted, with the version that it had: an assistant's xmin, a thread's content."""
 
     row: Json
     version: str

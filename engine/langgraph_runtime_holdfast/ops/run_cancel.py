@@ -20,32 +20,37 @@ from langgraph_runtime_holdfast.ops.statement import Conditions
 _LOCK_THREADS: Final = """
 SELECT thread_id FROM thread WHERE thread_id = ANY(%(thread_ids)s) ORDER BY thread_id FOR NO KEY UPDATE
 """
-# Decided by the row as it is when it is locked: a run that is claimed meanwhile is one that runs.
-_INTERRUPT: Final = """
-UPDATE run SET
-    status = CASE WHEN status = 'pending' THEN 'interrupted' ELSE status END,
-    cancel_action = CASE WHEN status = 'running' THEN 'interrupt' END,
-    cancel_reason = CASE WHEN status = 'running' THEN %(reason)s END,
-    updated_at = now()
-WHERE run_id = ANY(%(run_ids)s) AND status IN ('pending', 'running')
-RETURNING run_id, thread_id, status
+# So that it is decided by the rows as they are: a run that is claimed meanwhile is one that runs.
+_LOCK_RUNS: Final = """
+SELECT run_id FROM run_inflight WHERE run_id = ANY(%(run_ids)s) ORDER BY run_id FOR NO KEY UPDATE
+"""
+_INTERRUPT_WAITING: Final = """
+WITH ended AS (
+    DELETE FROM run_inflight WHERE run_id = ANY(%(run_ids)s) AND status = 'pending' RETURNING *
+)
+UPDATE run SET status = 'interrupted', updated_at = now(),
+    attempt = ended.attempt, first_error = ended.first_error
+FROM ended WHERE run.run_id = ended.run_id
+RETURNING run.run_id, run.thread_id
 """
 _ROLL_BACK_WAITING: Final = """
-DELETE FROM run WHERE run_id = ANY(%(run_ids)s) AND status = 'pending'
-RETURNING run_id, thread_id, 'deleted' AS status, attempt
+DELETE FROM run USING run_inflight AS flight
+WHERE flight.run_id = ANY(%(run_ids)s) AND flight.status = 'pending' AND run.run_id = flight.run_id
+RETURNING run.run_id, run.thread_id, flight.attempt
 """
-_ROLL_BACK_RUNNING: Final = """
-UPDATE run SET cancel_action = 'rollback', cancel_reason = %(reason)s, updated_at = now()
-WHERE run_id = ANY(%(run_ids)s) AND status IN ('pending', 'running')
-RETURNING run_id, thread_id, 'running' AS status
+_TELL_RUNNING: Final = """
+UPDATE run_inflight SET cancel_action = %(action)s, cancel_reason = %(reason)s, updated_at = now()
+WHERE run_id = ANY(%(run_ids)s) AND status = 'running'
+RETURNING run_id
 """
 # What it was before the runs that waited: asking for input, or idle.
 _FREE_THREADS: Final = """
 UPDATE thread SET status = CASE WHEN interrupts = '{}' THEN 'idle' ELSE 'interrupted' END, updated_at = now()
 WHERE thread_id = ANY(%(thread_ids)s) AND NOT EXISTS (
-    SELECT FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running')
+    SELECT FROM run_inflight WHERE run_inflight.thread_id = thread.thread_id
 )
 """
+# A run that has not ended is "pending" in its own row, whether it runs or waits.
 _DELETE: Final = """
 DELETE FROM run WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s RETURNING status
 """
@@ -60,20 +65,20 @@ async def find_runs(
     assistant_id: UUID | None = None,
     statuses: Sequence[str] | None = None,
 ) -> list[Row]:
-    """The ids, threads and statuses of the runs that the caller may see and that are asked for."""
+    """The ids and threads of the runs that the caller may see and that are asked for."""
     conditions = Conditions()
     conditions.equal("run.thread_id", thread_id)
     conditions.equal("run.assistant_id", assistant_id)
     if run_ids is not None:
         conditions.add(f"run.run_id = ANY({conditions.value(list(run_ids))})")
+    source = "run"
     if statuses is not None:
-        # Spelt out, because the indexes of runs that go on are for exactly these words.
-        names = ", ".join(f"'{status}'" for status in ("pending", "running") if status in statuses)
-        conditions.add(f"run.status IN ({names})")
+        source = "run_inflight AS flight JOIN run ON run.run_id = flight.run_id"
+        conditions.add(f"flight.status = ANY({conditions.value(list(statuses))})")
     restrict(conditions, filters, "thread.metadata")
-    columns = "run.run_id, run.thread_id, run.status"
     return await conn.fetch(
-        f"SELECT {columns} FROM run JOIN thread USING (thread_id) WHERE {conditions}",  # noqa: S608
+        f"SELECT run.run_id, run.thread_id FROM {source} "  # noqa: S608
+        f"JOIN thread ON thread.thread_id = run.thread_id WHERE {conditions}",
         conditions.parameters,
     )
 
@@ -90,22 +95,22 @@ async def cancel_runs(conn: Handle, runs: Sequence[Row], action: str, reason: st
     Returns:
         How many there were.
     """
-    parameters = {"run_ids": [run["run_id"] for run in runs], "reason": reason}
+    parameters = {"run_ids": [run["run_id"] for run in runs], "action": action, "reason": reason}
     threads = {"thread_ids": sorted({run["thread_id"] for run in runs})}
     async with conn.transaction() as tx:
         # Threads before runs, as everywhere, so that nobody waits in a circle.
         await tx.execute(_LOCK_THREADS, threads)
+        await tx.execute(_LOCK_RUNS, parameters)
+        running = await tx.fetch(_TELL_RUNNING, parameters)
         if action == "rollback":
-            cancelled = await _roll_back_waiting(tx, parameters)
-            cancelled += await tx.fetch(_ROLL_BACK_RUNNING, parameters)
+            ended = await _roll_back_waiting(tx, parameters)
         else:
-            cancelled = await tx.fetch(_INTERRUPT, parameters)
-        ended = [run for run in cancelled if run["status"] != "running"]
+            ended = await tx.fetch(_INTERRUPT_WAITING, parameters)
         if ended:
             await tx.execute(_FREE_THREADS, {"thread_ids": list({run["thread_id"] for run in ended})})
-    signal_cancel([run["run_id"] for run in cancelled if run["status"] == "running"], action, reason)
+    signal_cancel([run["run_id"] for run in running], action, reason)
     _tell_ends([run["run_id"] for run in ended], lost=False)
-    return len(cancelled)
+    return len(running) + len(ended)
 
 
 async def _roll_back_waiting(tx: Transaction, parameters: dict[str, Any]) -> list[Row]:
@@ -127,9 +132,9 @@ async def delete_run(conn: Handle, run_id: UUID, thread_id: UUID) -> bool:
             return False
         # After the run's row: its worker can write nothing more.
         await checkpoint_rows.delete_run_checkpoints(tx, thread_id, [str(run_id)])
-        if deleted["status"] in ("pending", "running"):
+        if deleted["status"] == "pending":
             await tx.execute(_FREE_THREADS, {"thread_ids": [thread_id]})
-    if deleted["status"] in ("pending", "running"):
+    if deleted["status"] == "pending":
         signal_cancel([run_id], "delete", None)
         _tell_ends([run_id], lost=True)
     return True

@@ -17,12 +17,13 @@ from langgraph_runtime_holdfast.ops.run_feed import append_end, close_feed
 from langgraph_runtime_holdfast.ops.run_queue import note_error, put_back
 from langgraph_runtime_holdfast.ops.run_result import keep_result
 from langgraph_runtime_holdfast.ops.signals import wake_here
-from langgraph_runtime_holdfast.retry import TRANSIENT
+from langgraph_runtime_holdfast.retry import TRANSIENT, patiently
 from langgraph_runtime_holdfast.settings import WORKER_ID
 
 logger = structlog.stdlib.get_logger(__name__)
 
-_LAST_SAVES_SECONDS: Final = 5.0
+_LAST_SAVES_SECONDS: Final = 3.0
+_AWAY_SECONDS: Final = 120.0
 _STATUS: Final = "SELECT status FROM run WHERE run_id = %(run_id)s"
 
 
@@ -62,9 +63,11 @@ async def settle(lease: Lease, error: BaseException) -> None:
     if lease.is_settled:
         return
     lease.is_settled = True
+    # Nothing is gained by giving up while the database is away, unless the process stops.
+    is_stopping = lease.is_handed_back and not lease.has_lapsed
     try:
         # What the graph has done is kept, if it can be: the lease ends here.
-        async with asyncio.timeout(_LAST_SAVES_SECONDS):
+        async with asyncio.timeout(_LAST_SAVES_SECONDS if is_stopping else _AWAY_SECONDS):
             await lease.settle_saves()
     except Exception as fault:
         await logger.awarning(
@@ -72,9 +75,13 @@ async def settle(lease: Lease, error: BaseException) -> None:
             run_id=str(lease.run_id),
             error=f"{type(fault).__name__}: {fault}",
         )
-    try:
+
+    async def put() -> None:
         async with connect() as handle:
             await _settle(handle, lease, error)
+
+    try:
+        await patiently(put, limit_seconds=0.0 if is_stopping else _AWAY_SECONDS)
     except TRANSIENT as fault:
         await logger.awarning(
             "The run could not be put back; its lease runs out and another worker takes it",

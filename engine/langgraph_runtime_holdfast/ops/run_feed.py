@@ -5,7 +5,7 @@ from which readers of any process follow, and into the inbox of the process that
 another one. Nobody waits for Valkey.
 
 A feed ends with the event `control`, whose data is `done`. An entry `control` with the data `lost` before
-it says that the events before it do not tell all: some were lost, or the run was deleted.
+it says that the events before it do not tell all: some were lost or too large, or the run was deleted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from langgraph_runtime_holdfast.feed import MAX_ENTRIES, Entry, add_all_to
+from langgraph_runtime_holdfast.limits import largest_event_bytes
 from langgraph_runtime_holdfast.ops.lease import Lease, current_lease
 from langgraph_runtime_holdfast.ops.outgoing import outgoing
 from langgraph_runtime_holdfast.ops.run_hub import (
@@ -60,6 +61,10 @@ async def append_event(run_id: UUID, event: str, message: bytes, *, resumable: b
     if lease.temporary and (event in ("values", "error") or b"__interrupt__" in message):
         lease.last_state = (event, message)
     hand_over(run_id, event.encode(), message)
+    if len(message) > largest_event_bytes():
+        # Others would wait behind it, and it would push all else out; who listens elsewhere gets the result.
+        lease.note_lost_events()
+        return
     lease.events_told += 1
     outgoing().append(
         run_feed(run_id),

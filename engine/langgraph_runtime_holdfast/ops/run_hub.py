@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from langgraph_runtime_holdfast.feed import BEGINNING, Entry, follower
+from langgraph_runtime_holdfast.feed import BEGINNING, MISSING, Entry, EntryQueue, follower
 from langgraph_runtime_holdfast.settings import WORKER_ID
 from langgraph_runtime_holdfast.valkey import key
 
-CONTROL: Final = b"control"
+CONTROL: Final = MISSING.event
 DONE: Final = b"done"
-LOST: Final = b"lost"
+LOST: Final = MISSING.data
 KEEP_INBOX_SECONDS: Final = 60
 
 Queue = asyncio.Queue[Entry]
@@ -31,7 +31,7 @@ class Listener:
     def __init__(self, run_id: UUID) -> None:
         """Expect a run; `forget` ends it."""
         self.run_id = run_id
-        self.queue: Queue = asyncio.Queue()
+        self.queue: Queue = EntryQueue()
         self.loop = asyncio.get_running_loop()
         self.is_creator = False
         """The run was created after this one began to listen: nothing has been missed."""
@@ -51,7 +51,7 @@ class Listener:
     def put_numbered(self, number: int, entry: Entry) -> None:
         """Give it an event of another process; an attempt's first event has number 1."""
         if number not in (1, self._received + 1):
-            self.queue.put_nowait(Entry(b"", CONTROL, LOST))
+            self.queue.put_nowait(MISSING)
         self._received = number
         self.is_remote = True
         self.queue.put_nowait(entry)
@@ -133,6 +133,8 @@ async def _hand_on() -> None:
     async with follower().follow(inbox(WORKER_ID), BEGINNING) as reader:
         while True:
             entry = await reader.queue.get()
+            if entry.event == CONTROL:  # of the feed itself; the numbers tell what is missing
+                continue
             run_id, number, event = entry.event.split(b" ", 2)
             for listener in _of(UUID(run_id.decode())):
                 listener.put_numbered(int(number), Entry(entry.id, event, entry.data))

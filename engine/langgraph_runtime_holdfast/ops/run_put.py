@@ -16,12 +16,13 @@ import structlog
 from psycopg import Rollback
 
 from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row
+from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.ops import run_hub
-from langgraph_runtime_holdfast.ops.crons import FIRING, Firing, advance
+from langgraph_runtime_holdfast.ops.crons import FIRING, Firing, advance, put_off
 from langgraph_runtime_holdfast.ops.encryption import encrypted
 from langgraph_runtime_holdfast.ops.filters import allows
 from langgraph_runtime_holdfast.ops.places import Place, find_place
-from langgraph_runtime_holdfast.ops.run_queue import RUN_COLUMNS
+from langgraph_runtime_holdfast.ops.run_queue import RUN_FIELDS
 from langgraph_runtime_holdfast.ops.signals import announce_run
 from langgraph_runtime_holdfast.ops.statement import json_text
 from langgraph_runtime_holdfast.ops.thread_ttl import TimeToLive, default_time_to_live
@@ -31,21 +32,20 @@ logger = structlog.stdlib.get_logger(__name__)
 
 Json = dict[str, Any]
 
-_RUN: Final = f"SELECT {RUN_COLUMNS} FROM run WHERE run_id = %(run_id)s"  # noqa: S608 - constants
-_INFLIGHT: Final = f"""
-SELECT {RUN_COLUMNS.replace("run.kwargs, ", "")} FROM run
-WHERE thread_id = %(thread_id)s AND status IN ('pending', 'running')
+_RUN: Final = f"SELECT {', '.join(RUN_FIELDS)} FROM run_shown WHERE run_id = %(run_id)s"  # noqa: S608 - constants
+_IN_FLIGHT: Final = """
+SELECT run_id FROM run_inflight WHERE thread_id = %(thread_id)s AND run_id <> %(run_id)s
 ORDER BY created_at, run_id
-"""  # noqa: S608 - constants
+"""
 _ADD: Final = """
-SELECT * FROM add_run(
-    %(run_id)s, %(thread_id)s, %(seen)s, %(assistant_id)s, %(assistant_seen)s, %(status)s,
+SELECT * FROM add_run_v2(
+    %(run_id)s, %(thread_id)s, %(seen)s, %(seen_busy)s, %(assistant_id)s, %(assistant_seen)s, %(status)s,
     %(metadata)s::jsonb, %(kwargs)s::json,
     %(multitask_strategy)s, %(langsmith_session_name)s, %(after_seconds)s, %(listener)s,
-    %(reject_if_inflight)s, %(occupies)s, %(new_metadata)s::jsonb, %(new_config)s::jsonb, %(minutes)s,
-    %(ttl_strategy)s
+    %(reject_if_inflight)s, %(new_metadata)s::jsonb, %(new_config)s::jsonb, %(minutes)s, %(ttl_strategy)s
 )
 """
+_ENDS_OTHERS: Final = ("interrupt", "rollback")
 _ASSISTANT_GONE: Final = "HF002"
 _ASSISTANT_CHANGED: Final = "HF003"
 
@@ -83,8 +83,9 @@ async def put_run(conn: Handle, new: NewRun) -> list[Row]:
     """Insert a run, once, however often the connection dies meanwhile.
 
     Returns:
-        The new run, then those of its thread that wait or run; only these if the run was refused because of
-        them; nothing if the thread or assistant is not there (for this caller), or the cron has fired.
+        The new run, then those of its thread that wait or run if its strategy is to end them; only one that
+        does if the run was refused because of it; nothing if the thread or assistant is not there (for this
+        caller), or the cron has fired.
 
     Raises:
         DatabaseAwayError: Postgres did not answer; the run may or may not be there.
@@ -94,8 +95,8 @@ async def put_run(conn: Handle, new: NewRun) -> list[Row]:
     async def create() -> list[Row]:
         nonlocal tried
         is_repetition, tried = tried, True
-        if is_repetition and (made := await conn.fetch_one(_RUN, {"run_id": new.run_id})) is not None:
-            return [made, *await _others(conn, new)]
+        if is_repetition:
+            return await _add_unless_there(conn, new)
         return await _add(conn, new)
 
     try:
@@ -103,6 +104,7 @@ async def put_run(conn: Handle, new: NewRun) -> list[Row]:
     except _NothingToDo:
         return []
     except TRANSIENT as error:
+        put_off()
         raise DatabaseAwayError(f"The run could not be created: {error}") from error
     if rows and rows[0]["run_id"] == new.run_id:
         run_hub.created(new.run_id, new.kwargs)
@@ -114,7 +116,29 @@ class _NothingToDo(Exception):  # noqa: N818 - no error
     """Rolls the transaction back."""
 
 
-async def _add(conn: Handle, new: NewRun) -> list[Row]:
+async def _add_unless_there(conn: Handle, new: NewRun) -> list[Row]:
+    """Add a run that an earlier attempt may have added, or may be about to: its answer was lost."""
+    while (made := await conn.fetch_one(_RUN, {"run_id": new.run_id})) is None:
+        try:
+            return await _add(conn, new, is_repetition=True)
+        except (psycopg.errors.UniqueViolation, _StaleError):
+            # It came between the look and this attempt, most likely; the next look shows it.
+            place = await find_place(conn, new.assistant["assistant_id"], new.thread_id)
+            if place is None:
+                raise _NothingToDo from None
+            new = replace(new, place=place)
+        except _NothingToDo:
+            # So it may have done here too: a cron that it has advanced is not due any more.
+            if await conn.fetch_one(_RUN, {"run_id": new.run_id}) is None:
+                raise
+    return [made, *await _others(conn, new)]
+
+
+class _StaleError(Exception):
+    """The thread or the assistant has changed."""
+
+
+async def _add(conn: Handle, new: NewRun, *, is_repetition: bool = False) -> list[Row]:
     firing = FIRING.get()
     while True:
         row = await _row(new)
@@ -132,6 +156,8 @@ async def _add(conn: Handle, new: NewRun) -> list[Row]:
         if not added[0]["is_stale"]:
             return [{name: value for name, value in each.items() if name != "is_stale"} for each in added]
         # Another request was quicker with this thread, or what was remembered does not hold any more.
+        if is_repetition:
+            raise _StaleError
         place = await find_place(conn, new.assistant["assistant_id"], new.thread_id)
         if place is None:
             raise _NothingToDo
@@ -152,8 +178,9 @@ async def _fire(conn: Handle, firing: Firing, row: Json) -> list[Row]:
 
 
 async def _others(conn: Handle, new: NewRun) -> list[Row]:
-    rows = await conn.fetch(_INFLIGHT, {"thread_id": new.thread_id})
-    return [row for row in rows if row["run_id"] != new.run_id]
+    if new.multitask_strategy not in _ENDS_OTHERS:
+        return []
+    return await conn.fetch(_IN_FLIGHT, {"thread_id": new.thread_id, "run_id": new.run_id})
 
 
 async def _row(new: NewRun) -> Json:
@@ -185,7 +212,7 @@ async def _new_thread(new: NewRun) -> Json:
     stored = await encrypted({"metadata": metadata}, "thread", ["metadata"])
     ttl = TimeToLive(None, None) if new.temporary else default_time_to_live()
     return {
-        "occupies": False,
+        "seen_busy": None,
         "new_metadata": json_text(stored["metadata"]),
         "new_config": json_text(
             {**assistant_config, **config, "configurable": {**_configurable(assistant_config)}}
@@ -196,17 +223,23 @@ async def _new_thread(new: NewRun) -> Json:
 
 
 async def _occupied(new: NewRun, thread: Json) -> Json:
-    """Have an idle thread say what it works on from now on; changes `thread` as well."""
-    row = {"new_metadata": None, "new_config": None, "minutes": None, "ttl_strategy": None}
-    if thread["status"] == "busy":
-        return {"occupies": False, **row}
+    """Have an idle thread say what it works on from now on; changes `thread` as well.
+
+    Mostly it says so already. Then nothing is written, and it does not matter whether the thread is idle.
+    """
+    row = {"seen_busy": None, "new_metadata": None, "new_config": None, "minutes": None, "ttl_strategy": None}
     config, assistant_config = _config(new.kwargs), new.assistant["config"]
     configurable = {**_configurable(assistant_config), **_configurable(thread["config"])}
-    thread["metadata"] = {**thread["metadata"], **_stamp(new)}
-    thread["config"] = {**assistant_config, **thread["config"], **config, "configurable": configurable}
-    stored = await encrypted({"metadata": thread["metadata"]}, "thread", ["metadata"])
-    metadata, thread_config = json_text(stored["metadata"]), json_text(thread["config"])
-    return {**row, "occupies": True, "new_metadata": metadata, "new_config": thread_config}
+    metadata = {**thread["metadata"], **_stamp(new)}
+    thread_config = {**assistant_config, **thread["config"], **config, "configurable": configurable}
+    if metadata == thread["metadata"] and thread_config == thread["config"]:
+        return row
+    if thread["status"] == "busy":
+        return {**row, "seen_busy": True}
+    thread["metadata"], thread["config"] = metadata, thread_config
+    stored = await encrypted({"metadata": metadata}, "thread", ["metadata"])
+    written = {"new_metadata": json_text(stored["metadata"]), "new_config": json_text(thread_config)}
+    return {**row, "seen_busy": False, **written}
 
 
 async def _run_row(new: NewRun, thread: Json | None) -> Json:
@@ -241,13 +274,15 @@ async def _run_row(new: NewRun, thread: Json | None) -> Json:
     }
     kwargs = await encrypted(kwargs, "run", ["input", "config", "context", "command"])
     stored = await encrypted({"metadata": metadata}, "run", ["metadata"])
+    kwargs_text = json_text(kwargs)
+    check_size("The run's input and configuration", len(kwargs_text))
     return {
         "run_id": new.run_id,
         "thread_id": new.thread_id,
         "assistant_id": assistant["assistant_id"],
         "status": new.status,
         "metadata": json_text(stored["metadata"]),
-        "kwargs": json_text(kwargs),
+        "kwargs": kwargs_text,
         "multitask_strategy": new.multitask_strategy,
         "langsmith_session_name": new.langsmith_session_name,
         "after_seconds": new.after_seconds,

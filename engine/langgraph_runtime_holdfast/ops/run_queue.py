@@ -1,8 +1,8 @@
 """The queue in SQL: claiming due runs, putting them back, taking over those of dead workers, gauges.
 
-A claim takes the oldest due runs whose thread is free: none of its runs is running and none is before them.
-`SKIP LOCKED` keeps claims out of each other's way; if all else fails, the unique index `run_one_at_a_time`
-holds.
+A claim (`claim_runs`) takes the oldest due runs whose thread is free: none of its runs is running and none is
+before them. `SKIP LOCKED` keeps claims out of each other's way; if all else fails, the unique index
+`run_one_at_a_time` holds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import psycopg
 
 from langgraph_runtime_holdfast.availability import RETRY_AFTER_EXHAUSTED_SECONDS, is_exhausted
 from langgraph_runtime_holdfast.database import Executor, Row, connect
-from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat
+from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat, now
 from langgraph_runtime_holdfast.ops.signals import wake_all, wake_here
 from langgraph_runtime_holdfast.settings import WORKER_ID, settings
 
@@ -33,59 +33,35 @@ RUN_FIELDS: Final = (
     "langsmith_session_name",
 )
 """The columns that the API shows."""
-RUN_COLUMNS: Final = ", ".join(f"run.{name}" for name in RUN_FIELDS)
 
-_CLAIM: Final = f"""
-WITH due AS (
-    SELECT run_id FROM run
-    WHERE status = 'pending' AND created_at <= now() AND available_at <= now() AND (
-        -- Not EXISTS: it becomes a join, which reads all runs in flight for each when statistics are old.
-        SELECT true FROM run AS other
-        WHERE other.thread_id = run.thread_id AND other.status IN ('pending', 'running')
-          AND (other.status = 'running' OR (other.created_at, other.run_id) < (run.created_at, run.run_id))
-        LIMIT 1
-    ) IS NULL
-    -- A run that may be what kills its workers is worked on with no other such run beside it.
-    AND (deaths < 2 OR run_id = (
-        SELECT run_id FROM run WHERE %(may_suspect)s AND status = 'pending' AND deaths >= 2
-          AND created_at <= now() AND available_at <= now()
-        ORDER BY available_at, run_id LIMIT 1
-    ))
-    ORDER BY created_at, run_id
-    LIMIT {{limit}}
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE run SET status = 'running', attempt = attempt + 1, lease_token = nextval('lease_token'),
-    leased_by = %(worker)s, leased_until = now() + make_interval(secs => %(seconds)s)
-FROM due WHERE run.run_id = due.run_id
-RETURNING {RUN_COLUMNS}, run.lease_token, run.attempt, run.first_error, run.cancel_action, run.cancel_reason,
-    run.listener, run.deaths,
-    NOT EXISTS (SELECT FROM checkpoints WHERE checkpoints.thread_id = run.thread_id::text) AS on_new_thread
-"""  # noqa: S608 - constants
+_CLAIM: Final = "SELECT * FROM claim_runs(%(limit)s, %(worker)s, %(seconds)s, %(may_suspect)s)"
 _PUT_BACK: Final = """
-UPDATE run SET status = 'pending', attempt = attempt - %(uncounted)s, lease_token = NULL, leased_by = NULL,
-    leased_until = NULL, updated_at = now(), first_error = coalesce(first_error, %(error)s),
+UPDATE run_inflight SET status = 'pending', attempt = attempt - %(uncounted)s,
+    lease_token = NULL, leased_by = NULL, leased_until = NULL, updated_at = now(),
+    first_error = coalesce(first_error, %(error)s),
     available_at = now() + CASE WHEN cancel_action IS NULL THEN %(delay)s ELSE 0 END * interval '1 second'
 WHERE run_id = %(run_id)s AND lease_token = %(token)s AND status = 'running'
 """
 _PUT_BACK_UNHELD: Final = """
-UPDATE run SET status = 'pending', attempt = attempt - 1, lease_token = NULL, leased_by = NULL,
+UPDATE run_inflight SET status = 'pending', attempt = attempt - 1, lease_token = NULL, leased_by = NULL,
     leased_until = NULL, updated_at = now()
 WHERE status = 'running' AND leased_by = %(worker)s AND run_id <> ALL(%(held)s::uuid[])
 """
 _NOTE_ERROR: Final = """
-UPDATE run SET first_error = %(error)s
-WHERE run_id = %(run_id)s AND first_error IS NULL AND status IN ('pending', 'running')
+UPDATE run_inflight SET first_error = %(error)s
+WHERE run_id = %(run_id)s AND first_error IS NULL
 """
 _SWEEP: Final = """
-UPDATE run SET status = 'pending', lease_token = NULL, leased_until = NULL, available_at = now(),
+UPDATE run_inflight SET status = 'pending', lease_token = NULL, leased_until = NULL, available_at = now(),
     updated_at = now(), leased_by = NULL, deaths = deaths + 1,
     first_error = coalesce(first_error, format('The worker %%s died, or lost the database', leased_by))
 WHERE run_id IN (
-    SELECT run_id FROM run
-    WHERE status = 'running' AND leased_until < now()
+    SELECT run_id FROM run_inflight
+    WHERE %(may_take)s AND status = 'running' AND leased_until < now()
       -- A database that was away could not be told of the heartbeats.
       AND pg_postmaster_start_time() < now() - make_interval(secs => %(seconds)s)
+      -- Nor could one in which this has waited for a lock.
+      AND clock_timestamp() < now() + make_interval(secs => %(seconds)s / 4)
     ORDER BY leased_until LIMIT 500
     FOR UPDATE SKIP LOCKED
 )
@@ -95,9 +71,10 @@ _STATS: Final = """
 WITH inflight AS (
     SELECT status, thread_id, extract(epoch FROM now() - created_at)::float8 AS waits,
            status = 'pending' AND created_at < now() AND NOT EXISTS (
-               SELECT FROM run AS other WHERE other.thread_id = run.thread_id AND other.status = 'running'
+               SELECT FROM run_inflight AS other
+               WHERE other.thread_id = flight.thread_id AND other.status = 'running'
            ) AS unblocked
-    FROM run WHERE status IN ('pending', 'running')
+    FROM run_inflight AS flight
 )
 SELECT count(*) FILTER (WHERE status = 'pending') AS n_pending,
        count(*) FILTER (WHERE status = 'running') AS n_running,
@@ -109,7 +86,7 @@ FROM inflight
 """
 _KEPT_RESULT_MINUTES: Final = 10
 _SUSPECT_AFTER_DEATHS: Final = 2
-"""As `_CLAIM` has it. The first death says little: all runs of a worker die with it."""
+"""As `claim_runs` has it. The first death says little: all runs of a worker die with it."""
 _LONGEST_BACK_OFF_SECONDS: Final = 60.0
 
 
@@ -123,30 +100,31 @@ async def claim(limit: int) -> list[tuple[dict[str, Any], Lease, tuple[str, str 
         For each: the run as the API has it, its lease, and the wish to cancel it (action and reason) that an
         earlier worker did not live to see.
     """
-    # As text, because a plan for any limit would sort the whole queue.
-    statement = _CLAIM.format(limit=int(limit))
     parameters = {
+        "limit": limit,
         "worker": WORKER_ID,
         "seconds": settings().lease_seconds,
         "may_suspect": all(lease.deaths < _SUSPECT_AFTER_DEATHS for lease in heartbeat().all_held()),
     }
     async with connect() as handle:
+        asked_at = now()
         try:
-            rows = await handle.fetch(statement, parameters, often=True)
+            rows = await handle.fetch(_CLAIM, parameters, often=True)
         except psycopg.errors.UniqueViolation:
             # Another claim was quicker with a run of the same thread; the next look sees it.
-            rows = await handle.fetch(statement, parameters, often=True)
-    rows.sort(key=lambda row: (row["created_at"], row["run_id"]))
-    return [_claimed(row) for row in rows]
+            rows = await handle.fetch(_CLAIM, parameters, often=True)
+    held_until = asked_at + settings().lease_seconds
+    return [_claimed(row, held_until) for row in rows]
 
 
-def _claimed(row: Row) -> tuple[dict[str, Any], Lease, tuple[str, str | None] | None]:
+def _claimed(row: Row, held_until: float) -> tuple[dict[str, Any], Lease, tuple[str, str | None] | None]:
     run = {name: row[name] for name in RUN_FIELDS}
-    return run, _lease(row, run), _wish(row)
+    return run, _lease(row, run, held_until), _wish(row)
 
 
-def _lease(row: Row, run: dict[str, Any]) -> Lease:
+def _lease(row: Row, run: dict[str, Any], held_until: float) -> Lease:
     return Lease(
+        held_until=held_until,
         run_id=row["run_id"],
         thread_id=row["thread_id"],
         token=row["lease_token"],
@@ -220,10 +198,19 @@ def _back_off_seconds(attempt: int, error: BaseException | None) -> float:
     return longest * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, protects nothing
 
 
-async def sweep() -> Sequence[UUID]:
-    """Put the runs of dead workers back into the queue, and forget old results; returns the runs."""
+async def sweep(*, may_take: bool = True) -> Sequence[UUID]:
+    """Put the runs of dead workers back into the queue, and forget old results; returns the runs.
+
+    Args:
+        may_take: Without it nothing is changed, but the same locks are asked for, so that whether this is
+            answered in time tells whether heartbeats are.
+    """
     async with connect() as handle:
-        rows = await handle.fetch(_SWEEP, {"seconds": settings().lease_seconds}, often=True)
+        rows = await handle.fetch(
+            _SWEEP, {"seconds": settings().lease_seconds, "may_take": may_take}, often=True
+        )
+        if not may_take:
+            return []
         await handle.execute(
             "DELETE FROM run_result WHERE created_at < now() - make_interval(mins => %(minutes)s)",
             {"minutes": _KEPT_RESULT_MINUTES},

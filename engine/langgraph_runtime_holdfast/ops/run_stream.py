@@ -20,10 +20,11 @@ from langgraph_sdk import Auth
 from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.database import connect
-from langgraph_runtime_holdfast.feed import BEGINNING, Entry, follower, past
+from langgraph_runtime_holdfast.feed import BEGINNING, PART, Entry, follower, order, past, trimmed
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.filters import restrict
 from langgraph_runtime_holdfast.ops.hints import attempt
+from langgraph_runtime_holdfast.ops.lease import current_lease
 from langgraph_runtime_holdfast.ops.run_feed import append_event, is_done, run_feed
 from langgraph_runtime_holdfast.ops.run_hub import CONTROL, LOST, Listener, listen_to
 from langgraph_runtime_holdfast.ops.run_result import kept_result, thread_result
@@ -39,7 +40,7 @@ Event = tuple[bytes, bytes, bytes | None]
 _FACTS: Final = """
 SELECT status, kwargs->>'resumable' = 'true' AS resumable, kwargs->'stream_mode' AS stream_modes,
        updated_at < now() - interval '5 seconds' AS is_settled, leased_by
-FROM run WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s
+FROM run_shown WHERE run_id = %(run_id)s AND thread_id = %(thread_id)s
 """
 _EVENT_ID: Final = re.compile(r"(\d{1,19})(-\d{1,19})?")
 _FROM_BEGINNING: Final = ("-1", "0", "-", "")
@@ -88,6 +89,10 @@ class _Listening:
     sends_values: bool = True
     done: bool = False
     lost: bool = False
+    part: int | None = 0
+    """Of the feed, which is being read; None: it is not known which."""
+    gone: bytes = BEGINNING
+    """Up to here the feed's entries are gone."""
     modes: Sequence[str] = field(default_factory=list)
 
 
@@ -148,6 +153,8 @@ class RunStream(Authenticated):
                     return
                 if listening.resumable:
                     listening.position, listening.is_over = wanted, False
+                    listening.part = 0 if wanted == BEGINNING else None
+                    listening.lost |= order(wanted) < order(listening.gone)
             if listening.is_here:
                 async for event in _handed_over(listening, stream_channel.listener):
                     yield event
@@ -196,7 +203,13 @@ class RunStream(Authenticated):
         thread_id: UUID | str | None = None,
         resumable: bool = False,
     ) -> None:
-        """Add an event to the run's feed; never fails, a Valkey that is away loses it."""
+        """Add an event to the run's feed; a Valkey that is away loses it.
+
+        Raises:
+            LeaseLapsedError: The run may be another worker's; between two steps is the moment to stop.
+        """
+        if (lease := current_lease()) is not None:
+            lease.require()
         await append_event(as_uuid(run_id, "run ID"), event, message, resumable=resumable)
 
 
@@ -239,6 +252,8 @@ async def _find_place(listening: _Listening) -> None:
         entry_id, fields = rows[0]
         listening.position = entry_id
         listening.is_over = is_done(Entry(entry_id, fields.get(b"e", b""), fields.get(b"d", b"")))
+        if (measured := await attempt(lambda: trimmed(run_feed(listening.run_id)))) is not None:
+            listening.part, listening.gone = measured
 
 
 async def _handed_over(listening: _Listening, listener: Listener) -> AsyncIterator[Event]:
@@ -303,7 +318,7 @@ async def _remaining(listening: _Listening) -> AsyncIterator[Event]:
 async def _ending(listening: _Listening, *, ignore_404: bool) -> AsyncIterator[Event]:
     """Say what the feed could not."""
     is_whole = (listening.done or listening.is_over) and not listening.lost
-    if is_whole or listening.is_settled:
+    if is_whole or (listening.is_settled and not listening.lost):
         return
     async with connect() as handle:
         result = await kept_result(handle, listening.run_id)
@@ -319,10 +334,15 @@ async def _ending(listening: _Listening, *, ignore_404: bool) -> AsyncIterator[E
 
 def _taken(listening: _Listening, entry: Entry) -> Event | None:
     """Note an entry; return the event that it is for this listener, if any."""
-    listening.position = entry.id
+    if entry.id:
+        listening.position = entry.id
     if entry.event == CONTROL:
         listening.done |= is_done(entry)
         listening.lost |= entry.data == LOST
+        if entry.data.startswith(PART):
+            part = int(entry.data.removeprefix(PART))
+            listening.lost |= listening.part not in (None, part - 1)
+            listening.part = part
         return None
     if not matches(entry.event.decode(), listening.modes):
         return None

@@ -24,7 +24,7 @@ logger = structlog.stdlib.get_logger(__name__)
 
 ENDED: Final = Entry(b"", b"ended", b"")
 """Put into a listener's queue, once, when its run is neither pending nor running any more."""
-_GOING_ON: Final = "SELECT run_id FROM run WHERE run_id = ANY(%(ids)s) AND status IN ('pending', 'running')"
+_GOING_ON: Final = "SELECT run_id FROM run_inflight WHERE run_id = ANY(%(ids)s)"
 
 Queue = asyncio.Queue[Entry]
 

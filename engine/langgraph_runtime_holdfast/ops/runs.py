@@ -23,7 +23,7 @@ from langgraph_runtime_holdfast.ops.places import likely_place
 from langgraph_runtime_holdfast.ops.run_cancel import cancel_runs, delete_run, find_runs
 from langgraph_runtime_holdfast.ops.run_enter import enter
 from langgraph_runtime_holdfast.ops.run_put import NewRun, put_run
-from langgraph_runtime_holdfast.ops.run_queue import RUN_COLUMNS, RUN_FIELDS
+from langgraph_runtime_holdfast.ops.run_queue import RUN_FIELDS
 from langgraph_runtime_holdfast.ops.run_stream import RunStream
 from langgraph_runtime_holdfast.ops.signals import begin_look, wait_for_wake, wake_all
 from langgraph_runtime_holdfast.ops.statement import Conditions, as_uuid, page
@@ -35,9 +35,6 @@ Context = Auth.types.BaseAuthContext
 Rows = AsyncIterator[dict[str, Any]]
 
 _STATUSES: Final = ("pending", "running", "success", "error", "timeout", "interrupted")
-_SET_STATUS: Final = f"""
-UPDATE run SET status = %(status)s, updated_at = now() WHERE run_id = %(run_id)s RETURNING {RUN_COLUMNS}
-"""  # noqa: S608 - constants
 _LONGEST_DELAY_SECONDS: Final = 100 * 366 * 24 * 3600
 
 
@@ -85,9 +82,9 @@ class Runs(Authenticated):
         return enter(run_id, thread_id, loop, resumable)
 
     @staticmethod
-    async def sweep() -> None:
-        """Put the runs of dead workers back into the queue."""
-        if swept := await run_queue.sweep():
+    async def sweep(*, may_take: bool = True) -> None:
+        """Put the runs of dead workers back into the queue; see `run_queue.sweep`."""
+        if swept := await run_queue.sweep(may_take=may_take):
             await logger.awarning(
                 "Took over the runs of a dead worker", run_ids=[str(each) for each in swept]
             )
@@ -292,18 +289,11 @@ class Runs(Authenticated):
         return _each(*(await _fetch(conn, conditions, names, rest))[:limit])
 
     @staticmethod
-    async def set_status(conn: Handle, run_id: UUID | str, status: str) -> Row | None:
-        """Set a run's status; "pending" by its worker puts it back into the queue after a back-off."""
-        run_id = as_uuid(run_id, "run ID")
+    async def set_status(conn: Handle, run_id: UUID | str, status: str) -> None:
+        """Say that a run is to be tried again ("pending"); `enter` puts it back, and knows why."""
         lease = current_lease()
-        if lease is not None and lease.run_id == run_id:
-            if status != "pending":
-                raise ValueError(
-                    f"A worker sets a run's end together with its thread's, not to {status} alone"
-                )
-            await run_queue.put_back(conn, lease, None)
-            return None
-        return await conn.fetch_one(_SET_STATUS, {"run_id": run_id, "status": status})
+        if lease is None or lease.run_id != as_uuid(run_id, "run ID") or status != "pending":
+            raise ValueError(f"A run's end is set together with its thread's, not to {status} alone")
 
 
 _claim_failed = False
@@ -351,7 +341,7 @@ async def _fetch(
 ) -> list[Row]:
     columns = ", ".join(f"run.{name}" for name in names)
     return await conn.fetch(
-        f"SELECT {columns} FROM run JOIN thread USING (thread_id) WHERE {conditions} {rest}",  # noqa: S608
+        f"SELECT {columns} FROM run_shown AS run JOIN thread USING (thread_id) WHERE {conditions} {rest}",  # noqa: S608
         conditions.parameters,
         often=not rest,
     )

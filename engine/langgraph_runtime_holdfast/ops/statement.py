@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from psycopg import adapters
+from psycopg.adapt import Dumper
 from starlette.exceptions import HTTPException
 
 
@@ -51,6 +53,25 @@ def json_text(value: Any) -> str:
 
     encoded: bytes = json_dumpb(value)
     return encoded.decode()
+
+
+class JsonBytes(bytes):
+    """JSON that is sent to Postgres as it is: what is large need not be decoded only to be encoded again."""
+
+
+class _JsonBytesDumper(Dumper):
+    def dump(self, obj: JsonBytes) -> bytes:
+        return obj
+
+
+adapters.register_dumper(JsonBytes, _JsonBytesDumper)
+
+
+def json_bytes(value: Any) -> JsonBytes:
+    """Encode as `json_text` does, for a parameter that may be large."""
+    from langgraph_api.serde import json_dumpb
+
+    return JsonBytes(json_dumpb(value))
 
 
 def as_uuid(value: str | UUID, what: str = "ID") -> UUID:

@@ -3,6 +3,9 @@
 One transaction removes the thread, its runs and crons (by foreign key) and its checkpoints. A run that works
 on it cannot bring anything back: its saver (`checkpoint.py`) asks for the lease in each of its transactions,
 waits there for a deletion that is under way, and finds the lease gone.
+
+Of a thread that has saved much, most is deleted before, in parts: a transaction that takes longer than a
+statement may would never end, and would be tried for ever.
 """
 
 from __future__ import annotations
@@ -11,7 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from langgraph_runtime_holdfast.checkpoint_rows import delete_thread_checkpoints
+from langgraph_runtime_holdfast.checkpoint_rows import (
+    MOST_AT_ONCE,
+    delete_thread_checkpoints,
+    thin_out,
+    weights,
+)
 from langgraph_runtime_holdfast.database import Handle, Transaction
 from langgraph_runtime_holdfast.ops.filters import restrict
 from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError, current_lease, current_token
@@ -22,8 +30,8 @@ from langgraph_runtime_holdfast.outbox import rows as outbox
 from langgraph_runtime_holdfast.outbox.message import Message, make_message, stateless_end
 
 _WORKED_ON: Final = """
-SELECT run_id, lease_token, kwargs->>'temporary' = 'true' AS temporary
-FROM run WHERE thread_id = ANY(%(ids)s) AND status IN ('pending', 'running')
+SELECT run.run_id, flight.lease_token, run.kwargs->>'temporary' = 'true' AS temporary
+FROM run_inflight AS flight JOIN run ON run.run_id = flight.run_id WHERE flight.thread_id = ANY(%(ids)s)
 """
 # Waits for a saver that writes just now, so that what it wrote is seen by the statement after this one.
 _DELETE: Final = "DELETE FROM thread WHERE thread_id = ANY(%(ids)s)"
@@ -45,6 +53,8 @@ async def delete_threads(
     restrict(conditions, filters, "metadata")
     lease = current_lease()
     message = await _message(lease, thread_ids) if lease is not None and lease.temporary else None
+    if lease is None:
+        await _thin_out_large(conn, conditions, thread_ids)
     async with conn.transaction() as tx:
         rows = await tx.fetch(
             # In one order, so that two such deletions never wait for each other.
@@ -59,6 +69,21 @@ async def delete_threads(
         bell.ring()
     signal_cancel(runs, "delete", "Its thread was deleted")
     return ids
+
+
+async def _thin_out_large(conn: Handle, conditions: Conditions, thread_ids: Sequence[UUID]) -> None:
+    """Have what is deleted afterwards in one transaction be little; nothing is left to be had from a part."""
+    weighed = await weights(conn, thread_ids)
+    if sum(weighed.values()) <= MOST_AT_ONCE:
+        return
+    rows = await conn.fetch(
+        f"SELECT thread_id FROM thread WHERE {conditions}",  # noqa: S608 - values are parameters
+        conditions.parameters,
+    )
+    allowed = {row["thread_id"] for row in rows}
+    for thread_id, weight in weighed.items():
+        if thread_id in allowed and weight > MOST_AT_ONCE // len(weighed):
+            await thin_out(conn, [thread_id])
 
 
 async def _message(lease: Lease, thread_ids: Sequence[UUID]) -> Message | None:

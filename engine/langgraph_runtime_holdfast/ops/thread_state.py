@@ -29,8 +29,7 @@ SELECT kwargs->'config'->'configurable'->>'graph_id' AS graph_id
 FROM run WHERE thread_id = %(thread_id)s ORDER BY created_at LIMIT 1
 """
 _IN_FLIGHT: Final = """
-SELECT run_id FROM run WHERE thread_id = %(thread_id)s AND status IN ('pending', 'running')
-ORDER BY created_at
+SELECT run_id FROM run_inflight WHERE thread_id = %(thread_id)s ORDER BY created_at
 """
 
 

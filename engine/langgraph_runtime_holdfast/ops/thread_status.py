@@ -17,10 +17,11 @@ from starlette.exceptions import HTTPException
 from langgraph_runtime_holdfast.checkpoint_rows import delete_run_checkpoints
 from langgraph_runtime_holdfast.checkpoint_writer import LEASE_LOST, Batch
 from langgraph_runtime_holdfast.database import Executor, Handle
+from langgraph_runtime_holdfast.limits import TooLargeError, check_size
 from langgraph_runtime_holdfast.ops.encryption import encrypted, using_custom_encryption
 from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError, current_lease, explained
 from langgraph_runtime_holdfast.ops.run_feed import append_event
-from langgraph_runtime_holdfast.ops.statement import json_text
+from langgraph_runtime_holdfast.ops.statement import json_bytes, json_text
 from langgraph_runtime_holdfast.outbox import bell, rows
 from langgraph_runtime_holdfast.outbox.message import make_message
 from langgraph_runtime_holdfast.retry import RETRIABLE_EXCEPTIONS, patiently
@@ -54,7 +55,7 @@ async def set_thread_status(
         exception: Why the state could not be computed.
 
     Raises:
-        HTTPException: 404, there is no such thread.
+        HTTPException: 404, there is no such thread; 413, its values are larger than HOLDFAST_LARGEST_MB.
     """
     row = await _thread_parameters(thread_id, checkpoint, exception, status="error" if exception else None)
     done = await conn.fetch_one(_SET_THREAD, row, often=True)
@@ -94,17 +95,35 @@ async def end_run(
         rest, refused = await _rest_to_save(lease)
         if refused is not None and exception is None:
             run_status, exception = "error", refused
-    failed = exception is not None and not isinstance(exception, UserInterrupt)
-    row = await _thread_parameters(
-        thread_id, checkpoint, explained(exception), status="error" if failed else None
-    )
+
+    async def parameters() -> dict[str, Any]:
+        failed = exception is not None and not isinstance(exception, UserInterrupt)
+        status = "error" if failed else None
+        return await _thread_parameters(thread_id, checkpoint, explained(exception), status=status)
+
+    try:
+        row = await parameters()
+    except TooLargeError as error:
+        # The thread keeps the values that it has; the run's checkpoints, each within the bound, are saved.
+        if exception is None:
+            run_status, exception = "error", error
+            if lease is not None:
+                await _tell_refusal(lease, error)
+        checkpoint = None
+        row = await parameters()
     row["metadata"] = json_text({"graph_id": graph_id})
     token = lease.token if lease is not None else None
     row |= {"run_id": run_id, "run_status": run_status, "token": token}
     rolls_back = run_status == "rollback"
     # A run that is rolled back leaves nothing.
     row |= {"saved": None, "blobs": []} if rest is None or rolls_back else rest.parameters()
-    message = await make_message(lease, run_status, checkpoint, exception) if lease is not None else None
+    message = None
+    if lease is not None and lease.webhook is not None:
+        shown = checkpoint
+        if checkpoint is not None and not using_custom_encryption():
+            # Encoded once for both: there may be tens of megabytes of them.
+            shown = {**checkpoint, "values": orjson.Fragment(bytes(row["values"]))}
+        message = await make_message(lease, run_status, shown, exception)
 
     async def write(executor: Executor) -> None:
         done = await executor.fetch_one(_END_RUN, row, often=True)
@@ -185,12 +204,15 @@ async def _thread_parameters(
     }
     if using_custom_encryption():
         state = await encrypted(orjson.loads(json_text(state)), "thread", list(state))
+    values = json_bytes(state["values"]) if checkpoint is not None else None
+    if values is not None:
+        check_size("The thread's values", len(values))
     return {
         "thread_id": thread_id,
         "status": status or ("interrupted" if goes_on else "idle"),
         "error": json_text(state["error"]) if exception is not None else None,
         "metadata": "{}",
         "has_checkpoint": checkpoint is not None,
-        "values": json_text(state["values"]) if checkpoint is not None else None,
+        "values": values,
         "interrupts": json_text(state["interrupts"]),
     }

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast import feed
 from langgraph_runtime_holdfast.database import connect
+from langgraph_runtime_holdfast.limits import largest_event_bytes
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.hints import attempt
 from langgraph_runtime_holdfast.ops.run_feed import is_done, run_feed
@@ -111,7 +112,12 @@ class ThreadStream(Authenticated):
 
     @staticmethod
     async def publish(thread_id: UUID | str, event: str, message: bytes) -> None:
-        """Tell those who follow the thread."""
+        """Tell those who follow the thread, unless it is too large; the thread has its state anyway."""
+        if len(message) > largest_event_bytes():
+            await logger.ainfo(
+                "An event is too large for a stream", event_name=event, size_bytes=len(message)
+            )
+            return
         await attempt(
             lambda: feed.append(
                 key("thread", thread_id), event.encode(), message, keep_seconds=keep_seconds()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import psycopg
 import structlog
+from psycopg_pool import PoolTimeout
 from starlette.exceptions import HTTPException
 
+from langgraph_runtime_holdfast.checkpoint_rows import MOST_AT_ONCE, thin_out, weights
 from langgraph_runtime_holdfast.database import Handle
 from langgraph_runtime_holdfast.ops.thread_removal import delete_rows
 from langgraph_runtime_holdfast.retry import TRANSIENT
@@ -26,28 +29,29 @@ MOVE_EXPIRY: Final = "expires_at = now() + ttl_minutes * interval '1 minute'"
 
 # A thread that is busy, or has a run that waits, is in use however old it is.
 _EXPIRED: Final = """
-FROM thread
-WHERE expires_at <= now() AND ttl_strategy = %(strategy)s AND status <> 'busy'
-  AND NOT EXISTS (
-      SELECT FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running')
-  )
-ORDER BY expires_at
+FROM thread_order JOIN thread USING (thread_id)
+WHERE {which} thread_order.expires_at <= now() AND thread.expires_at <= now()
+  AND ttl_strategy = %(strategy)s AND thread.status <> 'busy'
+  AND NOT EXISTS (SELECT FROM run_inflight WHERE run_inflight.thread_id = thread.thread_id)
+ORDER BY thread_order.expires_at
 LIMIT %(limit)s
 FOR UPDATE OF thread SKIP LOCKED
 """
-_TO_DELETE: Final = f"SELECT thread_id {_EXPIRED}"
+_OVERDUE: Final = f"SELECT thread_id {_EXPIRED.format(which='')}"
+_TO_DELETE: Final = f"SELECT thread_id {_EXPIRED.format(which='thread.thread_id = ANY(%(ids)s) AND')}"
+_POSTPONE: Final = """
+UPDATE thread SET expires_at = now() + interval '10 minutes' WHERE thread_id = %(id)s AND expires_at <= now()
+"""
 # Claimed for a while, like a lease: whoever ends in the middle leaves it to the next sweep.
 _CLAIM_TO_PRUNE: Final = f"""
-WITH expired AS (SELECT thread_id {_EXPIRED})
+WITH expired AS (SELECT thread_id {_EXPIRED.format(which="")})
 UPDATE thread SET expires_at = now() + interval '10 minutes'
 FROM expired WHERE thread.thread_id = expired.thread_id
 RETURNING thread.thread_id, thread.expires_at
 """  # noqa: S608 - constants
 # Until its next activity there is nothing more to prune. What became active meanwhile has a date of its own.
 _PRUNED: Final = "UPDATE thread SET expires_at = NULL WHERE thread_id = %(id)s AND expires_at = %(claim)s"
-_IN_FLIGHT: Final = (
-    "SELECT run_id FROM run WHERE thread_id = %(id)s AND status IN ('pending', 'running') LIMIT 1"
-)
+_IN_FLIGHT: Final = "SELECT run_id FROM run_inflight WHERE thread_id = %(id)s LIMIT 1"
 
 
 class TimeToLive(NamedTuple):
@@ -92,37 +96,83 @@ async def sweep(conn: Handle, *, limit: int | None, batch_size: int) -> tuple[in
     Args:
         conn: The database.
         limit: How many threads at most.
-        batch_size: How many in one transaction.
+        batch_size: How many are looked at together; fewer are deleted in one transaction if they have much.
 
     Returns:
-        How many had expired, and how many of them were deleted or pruned.
+        How many had expired, and how many of them were deleted or pruned. One that could not be is put off.
     """
     left = DEFAULT_SWEEP_LIMIT if limit is None else limit
     expired = done = 0
     for step in (_delete_batch, _prune_batch):
         while left > 0:
             size = min(batch_size, left)
-            found, swept = await step(conn, size)
+            found, swept, may_be_more = await step(conn, size)
             expired, done, left = expired + found, done + swept, left - found
-            if found < size:
+            if not may_be_more:
                 break
     return expired, done
 
 
-async def _delete_batch(conn: Handle, limit: int) -> tuple[int, int]:
-    async with conn.transaction() as tx:
-        rows = await tx.fetch(_TO_DELETE, {"strategy": "delete", "limit": limit})
-        ids = [row["thread_id"] for row in rows]
-        await delete_rows(tx, ids)
+async def _delete_batch(conn: Handle, limit: int) -> tuple[int, int, bool]:
+    rows = await conn.fetch(_OVERDUE, {"strategy": "delete", "limit": limit})
+    weighed = await weights(conn, [row["thread_id"] for row in rows])
+    found = deleted = 0
+    for together in _portions(weighed):
+        is_large = weighed[together[0]] > MOST_AT_ONCE
+        its_found, its_deleted = await _delete_together(conn, together, is_large=is_large)
+        found, deleted = found + its_found, deleted + its_deleted
+    # Where another replica was quicker with all of them, it goes on.
+    return found, deleted, found > 0 and len(rows) == limit
+
+
+def _portions(weighed: Mapping[UUID, int]) -> Iterator[list[UUID]]:
+    """Split threads so that what is deleted in one transaction is little; a large one is alone."""
+    together: list[UUID] = []
+    weight = 0
+    for thread_id, own in weighed.items():
+        if together and weight + own > MOST_AT_ONCE:
+            yield together
+            together, weight = [], 0
+        together.append(thread_id)
+        weight += own
+    if together:
+        yield together
+
+
+async def _delete_together(
+    conn: Handle, thread_ids: Sequence[UUID], *, is_large: bool = False
+) -> tuple[int, int]:
+    """Delete those of the threads that are expired still and nobody else's; returns how many, and deleted."""
+    wanted = {"strategy": "delete", "limit": len(thread_ids), "ids": list(thread_ids)}
+    try:
+        async with conn.transaction() as tx:
+            ids = [row["thread_id"] for row in await tx.fetch(_TO_DELETE, wanted)]
+            if ids and is_large:
+                # In other transactions: what is done stays done. No run begins, for its thread is locked.
+                await thin_out(conn, ids)
+            await delete_rows(tx, ids)
+    except (psycopg.Error, PoolTimeout) as error:
+        if len(thread_ids) > 1:
+            # One of them must not keep the others.
+            each = [await _delete_together(conn, [thread_id]) for thread_id in thread_ids]
+            return sum(found for found, _ in each), sum(deleted for _, deleted in each)
+        # A database that is away raises here too, and ends the sweep.
+        await conn.execute(_POSTPONE, {"id": thread_ids[0]})
+        await logger.awarning(
+            "An expired thread could not be deleted; it is tried again in ten minutes",
+            thread_id=str(thread_ids[0]),
+            error=f"{type(error).__name__}: {error}",
+        )
+        return 1, 0
     return len(ids), len(ids)
 
 
-async def _prune_batch(conn: Handle, limit: int) -> tuple[int, int]:
+async def _prune_batch(conn: Handle, limit: int) -> tuple[int, int, bool]:
     rows = await conn.fetch(_CLAIM_TO_PRUNE, {"strategy": "keep_latest", "limit": limit})
     pruned = 0
     for row in rows:
         pruned += await _prune_one(conn, row["thread_id"], row["expires_at"])
-    return len(rows), pruned
+    return len(rows), pruned, len(rows) == limit
 
 
 async def _prune_one(conn: Handle, thread_id: UUID, claim: datetime) -> bool:

@@ -40,11 +40,11 @@ Context = Auth.types.BaseAuthContext
 Rows = AsyncIterator[dict[str, Any]]
 
 _SORTS: Final = {
-    "created_at": "created_at",
-    "updated_at": "updated_at",
-    "state_updated_at": "state_updated_at",
-    "status": "status",
-    "thread_id": "thread_id",
+    "created_at": "thread.created_at",
+    "updated_at": "thread_order.updated_at",
+    "state_updated_at": "thread_order.state_updated_at",
+    "status": "thread_order.status",
+    "thread_id": "thread.thread_id",
 }
 _INSERT: Final = f"""
 INSERT INTO thread (thread_id, metadata, created_at, updated_at, state_updated_at,
@@ -52,7 +52,7 @@ INSERT INTO thread (thread_id, metadata, created_at, updated_at, state_updated_a
 VALUES (%(thread_id)s, %(metadata)s::jsonb, %(now)s, %(now)s, %(now)s,
         %(minutes)s, %(strategy)s, now() + %(minutes)s * interval '1 minute')
 ON CONFLICT (thread_id) DO NOTHING
-RETURNING {columns()}, xmin::text AS version
+RETURNING {columns()}, thread_content(metadata, config) AS version
 """  # noqa: S608 - constants
 # The copy is what the original was when it had no run: a run is not copied.
 _COPY: Final = f"""
@@ -99,13 +99,14 @@ class Threads(Authenticated):
         """
         conditions = await _wanted(metadata, values, status, limit, offset, ctx)
         if ids:
-            conditions.add(f"thread_id = ANY({conditions.value([_listed_id(each_id) for each_id in ids])})")
+            listed = conditions.value([_listed_id(each_id) for each_id in ids])
+            conditions.add(f"thread.thread_id = ANY({listed})")
         # What is extracted is taken out of columns that may not be selected.
         roots = {path.split(".")[0].split("[")[0] for path in (extract or {}).values()}
         names = [name for name in FIELDS if not select or name in select or name in roots]
         order = order_by(sort_by, sort_order, _SORTS, "updated_at")
         rows = await conn.fetch(
-            f"SELECT {columns(names)} FROM thread WHERE {conditions} "  # noqa: S608 - fixed names
+            f"SELECT {columns(names)} FROM {_searched(conditions, order)} WHERE {conditions} "  # noqa: S608
             f"ORDER BY {order} {page(conditions, limit, offset)}",
             conditions.parameters,
         )
@@ -124,7 +125,7 @@ class Threads(Authenticated):
         """Count the threads that a search would find."""
         conditions = await _wanted(metadata, values, status, 0, 0, ctx)
         row = await conn.fetch_one(
-            f"SELECT count(*) AS found FROM thread WHERE {conditions}",  # noqa: S608
+            f"SELECT count(*) AS found FROM {_searched(conditions)} WHERE {conditions}",  # noqa: S608
             conditions.parameters,
         )
         return int(row["found"]) if row else 0
@@ -379,11 +380,18 @@ async def _wanted(
         ),
     )
     conditions = Conditions()
-    conditions.contain("metadata", metadata)
-    conditions.contain('"values"', values)
-    conditions.equal("status", status)
-    restrict(conditions, filters, "metadata")
+    conditions.contain("thread_metadata.metadata", metadata)
+    conditions.contain('thread."values"', values)
+    conditions.equal("thread_order.status", status)
+    restrict(conditions, filters, "thread_metadata.metadata")
     return conditions
+
+
+def _searched(conditions: Conditions, order: str = "") -> str:
+    """The tables of a search: what runs change of a thread is indexed apart, and not in its own row."""
+    text = f"{conditions} {order}"
+    used = [name for name in ("thread_order", "thread_metadata") if f"{name}." in text]
+    return " ".join(["thread", *(f"JOIN {name} ON {name}.thread_id = thread.thread_id" for name in used)])
 
 
 async def _existing(conn: Handle, ids: list[UUID], filters: Mapping[str, Any] | None) -> list[UUID]:

@@ -30,6 +30,7 @@ from langgraph_runtime_holdfast.settings import settings
 logger = structlog.stdlib.get_logger(__name__)
 
 _PART_OF_A_HOST: Final = 4
+_MOST_BYTES: Final = 64_000_000
 _REST_SECONDS: Final = 1.0
 _FINISH_SECONDS: Final = 5.0
 _RELEASE_SECONDS: Final = 3.0
@@ -65,6 +66,7 @@ class Deliverer:
         self.bell = Bell()
         self._poster = poster
         self._slots = settings().callback_concurrency
+        self._room = _Room(_MOST_BYTES)
         self._of_a_host = max(1, self._slots // _PART_OF_A_HOST)
         self._attempts: dict[asyncio.Task[None], Claim] = {}
         self._stopping = False
@@ -137,7 +139,16 @@ class Deliverer:
 
     async def _attempt(self, claimed: Claim) -> None:
         try:
-            outcome = await self._poster.post(claimed)
+            async with self._room.taken(claimed.size_bytes), connect() as handle:
+                body = await rows.read_body(handle, claimed)
+                if body is None:
+                    return
+                outcome = await self._poster.post(claimed, body)
+                del body
+        except TRANSIENT as error:
+            # The database's fault, and not the receiver's: the claim lapses, and the attempt is made again.
+            await logger.awarning("A callback cannot be read now", error=str(error))
+            return
         except Exception as error:
             # A fault of ours, or of the deployment's encryption. The callback must not be lost by it.
             await logger.aexception(
@@ -168,6 +179,28 @@ class Deliverer:
             except TRANSIENT as error:
                 # They lapse: another process delivers them too, under the same id.
                 await logger.awarning("Claims of callbacks cannot be renewed now", error=str(error))
+
+
+class _Room:
+    """How many bytes of callbacks are in memory at once; a larger one is there alone."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._free = self._size = size_bytes
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def taken(self, size_bytes: int) -> AsyncIterator[None]:
+        """Wait for room, and use it for as long as the block lasts."""
+        wanted = min(size_bytes, self._size)
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            self._free += wanted
+            async with self._changed:
+                self._changed.notify_all()
 
 
 async def _conclude(claimed: Claim, outcome: Outcome) -> None:

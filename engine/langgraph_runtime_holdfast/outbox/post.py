@@ -21,6 +21,8 @@ _CONNECT_SECONDS: Final = 5.0
 _MOST_REDIRECTS: Final = 5
 # Those that repeat the request. After another the callback would be lost in a GET without a body.
 _REPEATING_REDIRECTS: Final = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
+# What a slow receiver takes of a large body.
+_BYTES_A_SECOND: Final = 1_000_000
 _READ_BYTES: Final = 4096
 _READ_SECONDS: Final = 2.0
 _SHOWN_CHARACTERS: Final = 200
@@ -66,14 +68,14 @@ class Poster:
         """Close the connections."""
         await self._outside.aclose()
 
-    async def post(self, claimed: Claim) -> Outcome:
-        """Try to deliver it once, within the time that an attempt has."""
+    async def post(self, claimed: Claim, body: bytes) -> Outcome:
+        """Try to deliver it once, within the time that an attempt has, which grows with its size."""
         from langgraph_api.lc_security import SSRFBlockedError
 
-        limit = settings().callback_timeout_seconds
+        limit = _limit_seconds(claimed)
         try:
             async with asyncio.timeout(limit):
-                return await self._post(claimed)
+                return await self._post(claimed, body)
         except TimeoutError:
             return Outcome(error=f"no answer within {limit:g} s")
         except (_RefusedError, SSRFBlockedError) as error:
@@ -84,10 +86,10 @@ class Poster:
         except (httpx.HTTPError, OSError, ValueError) as error:
             return Outcome(error=_told(error))
 
-    async def _post(self, claimed: Claim) -> Outcome:
+    async def _post(self, claimed: Claim, stored: bytes) -> Outcome:
         await _check_policy(claimed.url)
         now = datetime.now(UTC)
-        body = await body_to_send(claimed.body, is_sealed=claimed.is_sealed, now=now)
+        body = await body_to_send(stored, is_sealed=claimed.is_sealed, now=now)
         own = signed_headers(claimed.id, body, self._keys, now)
         headers = httpx.Headers({"content-type": "application/json", "accept-encoding": "identity"})
         headers.update(self._headers)
@@ -98,7 +100,7 @@ class Poster:
             claimed.url,
             content=body,
             headers=headers,
-            timeout=httpx.Timeout(settings().callback_timeout_seconds, connect=_CONNECT_SECONDS),
+            timeout=httpx.Timeout(_limit_seconds(claimed), connect=_CONNECT_SECONDS),
         )
         for _ in range(_MOST_REDIRECTS + 1):
             response = await client.send(request, stream=True)
@@ -125,6 +127,10 @@ class Poster:
 
 class _RefusedError(Exception):
     """The policy for webhooks refuses this URL."""
+
+
+def _limit_seconds(claimed: Claim) -> float:
+    return settings().callback_timeout_seconds + claimed.size_bytes / _BYTES_A_SECOND
 
 
 async def _check_policy(url: str) -> None:

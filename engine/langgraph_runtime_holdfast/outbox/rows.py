@@ -33,7 +33,12 @@ WITH due AS MATERIALIZED (
 UPDATE outbox SET attempts = attempts + 1, claim_token = nextval('lease_token'), claimed_by = %(worker)s,
     available_at = now() + make_interval(secs => %(lease_seconds)s)
 FROM due WHERE outbox.id = due.id
-RETURNING outbox.id, run_id, thread_id, url, host, body, is_sealed, attempts, claim_token AS token
+RETURNING outbox.id, run_id, thread_id, url, host, octet_length(body) AS size_bytes, is_sealed, attempts,
+    claim_token AS token
+"""
+# As text, which it is: bytes would come as hexadecimal digits, twice as many.
+_BODY: Final = """
+SELECT convert_from(body, 'UTF8') AS body FROM outbox WHERE id = %(id)s AND claim_token = %(token)s
 """
 _MINE: Final = """
 FROM unnest(%(ids)s::uuid[], %(tokens)s::bigint[]) AS held (id, token)
@@ -83,7 +88,8 @@ class Claim:
     thread_id: UUID
     url: str
     host: str
-    body: bytes
+    size_bytes: int
+    """Of its body, which is read when it is sent: several may be large."""
     is_sealed: bool
     attempts: int
     """With this one."""
@@ -119,6 +125,12 @@ async def claim(executor: Executor, limit: int, not_to: Sequence[str]) -> list[C
         "lease_seconds": LEASE_SECONDS,
     }
     return [Claim(**row) for row in await executor.fetch(_CLAIM, parameters, often=True)]
+
+
+async def read_body(executor: Executor, claimed: Claim) -> bytes | None:
+    """What is to be sent; None if the claim is another process's by now."""
+    row = await executor.fetch_one(_BODY, {"id": claimed.id, "token": claimed.token})
+    return None if row is None or row["body"] is None else row["body"].encode()
 
 
 async def renew(executor: Executor, claims: Sequence[Claim]) -> None:

@@ -41,16 +41,17 @@ PROBE_ON_SECONDS = 1.0
 
 _RUNS = """
 SELECT run.run_id::text, run.status, run.attempt, run.first_error, thread.values
-FROM run JOIN thread USING (thread_id) WHERE run.run_id = ANY(%s::uuid[])
+FROM run_shown AS run JOIN thread USING (thread_id) WHERE run.run_id = ANY(%s::uuid[])
 """
 _DOUBLED = """
 SELECT coalesce(sum(runs - 1), 0) FROM (
     SELECT count(*) AS runs FROM run WHERE thread_id = ANY(%s::uuid[]) GROUP BY thread_id
 ) AS counted
 """
-_HELD = "SELECT run_id::text, lease_token FROM run WHERE status = 'running' AND leased_by LIKE %s"
+_HELD = "SELECT run_id::text, lease_token FROM run_inflight WHERE status = 'running' AND leased_by LIKE %s"
 _STILL_HELD = """
-SELECT count(*) FROM run JOIN unnest(%s::uuid[], %s::bigint[]) AS held (run_id, token) USING (run_id)
+SELECT count(*) FROM run_inflight AS run
+JOIN unnest(%s::uuid[], %s::bigint[]) AS held (run_id, token) USING (run_id)
 WHERE run.status = 'running' AND run.lease_token = held.token
 """
 

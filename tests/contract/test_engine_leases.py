@@ -1,0 +1,135 @@
+"""Leases on a real Postgres: what holds up their extension, who stops when, and who may take a run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from langgraph_runtime_holdfast.database import Handle
+from tests.contract.api import until
+from tests.contract.engine_pool import engine_pool
+from tests.contract.engines import Services
+from tests.contract.test_engine_queue import ADD_ASSISTANT, ASSISTANT, column, new_run, new_thread
+
+LEASE_SECONDS = 2.0
+
+
+@pytest.fixture
+def database_uri(services: Services) -> str:
+    """A database of the test."""
+    return services.make_database(f"leases_{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+async def handle(database_uri: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Handle]:
+    """A database of the test, and no Valkey at all."""
+    monkeypatch.setenv("HOLDFAST_LEASE_SECONDS", str(LEASE_SECONDS))
+    monkeypatch.setenv("HOLDFAST_POLL_SECONDS", "0.2")
+    async with engine_pool(database_uri, monkeypatch) as opened:
+        from langgraph_runtime_holdfast.ops.lease import heartbeat
+
+        await opened.execute(ADD_ASSISTANT, {"id": ASSISTANT})
+        yield opened
+        # The next test has another database.
+        heartbeat().end()
+
+
+@pytest.fixture
+def bystander(handle: Handle, database_uri: str) -> Iterator[psycopg.Connection]:
+    """Somebody else's connection, who locks what the engine needs, for no longer than the test."""
+    with psycopg.connect(database_uri) as connection:
+        yield connection
+        connection.rollback()
+
+
+async def held_lease(handle: Handle) -> Any:
+    """Claim a new run as the queue does, with the heartbeat that keeps it."""
+    from langgraph_runtime_holdfast.ops import Runs
+    from langgraph_runtime_holdfast.ops.lease import held
+
+    run_id = await new_run(handle, await new_thread(handle))
+    _ = [each async for each in Runs.next(wait=False)]
+    lease = held(run_id)
+    assert lease is not None
+    return lease
+
+
+async def test_a_save_that_takes_longer_than_a_lease_does_not_lose_it(
+    handle: Handle, bystander: psycopg.Connection
+) -> None:
+    """A saver holds the run's row against its deletion, for as long as its states take to write."""
+    lease = await held_lease(handle)
+    bystander.execute("SELECT require_lease(%s, %s)", [lease.run_id, lease.token])
+    until_when = lease.held_until
+    await asyncio.sleep(LEASE_SECONDS * 1.5)  # the save
+    assert lease.held_until > until_when + LEASE_SECONDS
+    assert await column(handle, "leased_until > now()", lease.run_id)
+    assert not lease.has_lapsed
+
+
+async def test_a_worker_that_cannot_extend_stops_in_time_and_loses_nothing(
+    handle: Handle, bystander: psycopg.Connection
+) -> None:
+    """Before anybody else may begin; what it has is saved once the table is free, and no attempt counts."""
+    from langgraph_api.asyncio import ValueEvent
+
+    from langgraph_runtime_holdfast.ops.lease import LeaseLapsedError, now
+    from langgraph_runtime_holdfast.ops.run_enter import settle
+
+    lease = await held_lease(handle)
+    done = ValueEvent()
+    with lease.entered(done):
+        bystander.execute("LOCK TABLE run_inflight IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.timeout(LEASE_SECONDS + 5):
+            reason = await done.wait()
+    assert isinstance(reason, LeaseLapsedError)
+    assert now() < lease.held_until
+    writer = lease.writer()
+    writer.batch().add_writes(
+        [(str(lease.thread_id), "", "checkpoint", "task", "", 0, "channel", "bytes", b"finished")],
+        str(lease.run_id),
+        replace=False,
+    )
+    with pytest.raises(LeaseLapsedError):  # so that no next step begins
+        await writer.save()
+    settling = asyncio.create_task(settle(lease, reason))
+    await asyncio.sleep(0.2)
+    assert not settling.done()
+    bystander.rollback()
+    await settling
+    assert await column(handle, "ARRAY[status, attempt::text]", lease.run_id) == ["pending", "0"]
+    assert await handle.fetch_one("SELECT blob FROM checkpoint_writes") == {"blob": b"finished"}
+
+
+async def test_nothing_is_taken_until_the_table_has_answered_for_a_whole_lease(
+    handle: Handle, bystander: psycopg.Connection
+) -> None:
+    """A lock keeps every worker from extending, and ends: the living extend before a sweeper may take."""
+    from langgraph_runtime_holdfast.ops.run_queue import claim
+    from langgraph_runtime_holdfast.sweeper import sweep_on
+
+    run_id = await new_run(handle, await new_thread(handle))
+    sweeping = asyncio.create_task(sweep_on())
+    try:
+        await asyncio.sleep(LEASE_SECONDS * 1.5)  # it has seen enough
+        ((_, lease, _),) = await claim(1)  # with no heartbeat
+        bystander.execute("LOCK TABLE run_inflight IN SHARE MODE")
+        await asyncio.sleep(LEASE_SECONDS * 1.5)
+        bystander.rollback()
+        freed_at = time.monotonic()
+        assert await column(handle, "leased_until < now()", run_id)
+
+        async def is_taken() -> bool:
+            return bool(await column(handle, "status", run_id) == "pending")
+
+        await until(is_taken, "the run of the dead worker is taken", seconds=LEASE_SECONDS * 5)
+        assert time.monotonic() - freed_at > LEASE_SECONDS * 0.7
+    finally:
+        sweeping.cancel()
+    assert lease.attempt == 1
