@@ -19,7 +19,7 @@ from sdk_client.settings import ClientSettings
 from sdk_client.streams import Streams
 from sdk_client.submission import Submission
 from sdk_client.threads import Threads
-from sdk_client.transport import Transport
+from sdk_client.transport import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, Transport
 
 MultitaskStrategy = Literal["enqueue", "reject", "interrupt", "rollback"]
 Durability = Literal["sync", "async", "exit"]
@@ -42,8 +42,8 @@ class Client:
         api_key: str | None = None,
         retry: RetryPolicy | None = None,
         webhook_url: str | None = None,
-        connect_timeout_seconds: float = 5.0,
-        read_timeout_seconds: float = 30.0,
+        connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
+        read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
         """Set up the client; nothing is sent yet.
@@ -189,17 +189,17 @@ class Client:
         )
 
     async def join(self, handle: RunHandle, *, deadline_seconds: float | None = None) -> RunResult:
-        """Wait for a run to end and return its result.
+        """Wait for a run to end and return its result, whatever happens to the server meanwhile.
 
         Args:
             handle: The run.
-            deadline_seconds: How long to wait; for ever if left out.
+            deadline_seconds: How long to wait; for ever if left out, also for a server that is away.
 
         Raises:
             RunFailedError: The run ended in error (RunTimedOutError, RunCancelledError).
             ApprovalNeededError: The run paused for a human.
             DeadlineExceededError: The time is over; the run goes on.
-            PlatformUnavailableError: The server could not be asked; the run is not affected.
+            PlatformUnavailableError: The attempts are used up, where the retry policy bounds them.
             NotFoundError: There is no such run (deleted, or rolled back).
         """
         return await self._runs.join(handle, deadline_seconds=deadline_seconds)

@@ -9,9 +9,11 @@ died. Whether a *create* may be sent again is not decided here but in `submissio
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,6 +26,7 @@ import stamina
 from langgraph_sdk.errors import APIStatusError
 
 from sdk_client.errors import ConfigurationError
+from sdk_client.turns import Turns
 
 T = TypeVar("T")
 
@@ -34,23 +37,29 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How persistent one call is: by attempts and by time, whichever ends first."""
+    """How persistent one call is: by time, and by attempts where they are bounded too.
 
-    attempts: int = 12
-    """Attempts in all, the first one included; enough for a server that is killed and started again."""
-    deadline_seconds: float = 45.0
-    """From the first attempt to the end of the last one; a request in flight is given up when it passes."""
+    These defaults are the only ones: the settings read from the environment take theirs from here.
+    """
+
+    attempts: int | None = None
+    """Attempts in all, the first one included. None: time is the only bound, since how many attempts fit
+    into an outage says nothing about how long it lasts."""
+    deadline_seconds: float = 120.0
+    """From the first attempt to the end of the last one; a request in flight is given up when it passes.
+    Three times what a server needs to be stopped and started again. It does not bound `Client.join` and
+    `Client.watch`, which wait for a run: they end at the caller's own deadline."""
     base_delay_seconds: float = 0.2
     """The upper bound of the first pause; it doubles with each attempt."""
-    max_delay_seconds: float = 5.0
-    """The upper bound of every pause. The pause itself is drawn evenly from zero to the bound (full
-    jitter)."""
+    max_delay_seconds: float = 3.0
+    """The upper bound of every pause, so that a server that is back is found soon. The pause itself is
+    drawn evenly from zero to the bound (full jitter)."""
     max_retry_after_seconds: float = 30.0
-    """A `Retry-After` of the server is honoured up to this; one that asks for more ends the call."""
+    """A `Retry-After` of the server is honoured up to this; one that asks for more is cut to it."""
 
     def __post_init__(self) -> None:
         """Refuse a policy that could never work."""
-        if self.attempts < 1:
+        if self.attempts is not None and self.attempts < 1:
             raise ConfigurationError(f"RetryPolicy.attempts is {self.attempts}; it must be at least 1.")
         if self.deadline_seconds <= 0:
             raise ConfigurationError("RetryPolicy.deadline_seconds must be more than 0.")
@@ -71,7 +80,7 @@ class RetryPolicy:
         asked = retry_after_seconds(error)
         if asked is None:
             return self.delay_seconds(attempt)
-        return asked if asked <= self.max_retry_after_seconds else None
+        return min(asked, self.max_retry_after_seconds)
 
 
 class GaveUpError(Exception):
@@ -131,35 +140,47 @@ def retry_after_seconds(error: Exception) -> float | None:
 
 
 async def call_with_retries(
-    operation: Callable[[], Awaitable[T]], policy: RetryPolicy, *, deadline_seconds: float | None = None
+    operation: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    *,
+    deadline_seconds: float | None = None,
+    turns: Turns | None = None,
 ) -> T:
     """Call until it works, the error is not transient, or the policy runs out.
 
     Args:
         operation: Makes one attempt; called anew each time.
         policy: Attempts, pauses and the deadline.
-        deadline_seconds: A shorter deadline than the policy's.
+        deadline_seconds: Another deadline than the policy's; `math.inf` for none.
+        turns: Taken for each attempt. Queueing for one is not the server's doing, so as much of it as the
+            deadline is long does not count towards the deadline.
 
     Raises:
         GaveUpError: With the last error as its cause; a TimeoutError where the deadline cut an attempt off.
     """
     deadline = policy.deadline_seconds if deadline_seconds is None else deadline_seconds
     started = time.monotonic()
-    attempts = 0
+    attempts, queued_seconds = 0, 0.0
+
+    def left() -> float:
+        return deadline - (time.monotonic() - started - queued_seconds)
 
     def hook(error: Exception) -> bool | float:
         pause = policy.pause_seconds(error, attempts)
         # A pause that outlasts the deadline is only a slower way to fail.
-        if pause is None or time.monotonic() - started + pause >= deadline:
+        if pause is None or pause >= left():
             return False
         return pause
 
     try:
-        async for attempt in stamina.retry_context(on=hook, attempts=policy.attempts, timeout=deadline):
+        async for attempt in stamina.retry_context(on=hook, attempts=policy.attempts, timeout=None):
             with attempt:
                 attempts = attempt.num
-                async with asyncio.timeout(max(0.0, deadline - (time.monotonic() - started))):
-                    return await operation()
+                queued_at = time.monotonic()
+                async with turns.take(deadline - queued_seconds) if turns else nullcontext():
+                    queued_seconds = min(deadline, queued_seconds + time.monotonic() - queued_at)
+                    async with asyncio.timeout(None if math.isinf(deadline) else max(0.0, left())):
+                        return await operation()
     except Exception as error:
         raise GaveUpError(error, attempts) from error
     raise AssertionError("stamina yields an attempt or raises")

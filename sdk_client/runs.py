@@ -8,6 +8,7 @@ status, and the values are those of the last checkpoint this run wrote.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -32,7 +33,10 @@ from sdk_client.models import RunHandle, RunResult
 from sdk_client.snapshots import Snapshot, snapshot_of
 from sdk_client.transport import Transport
 
+ENDLESS = math.inf
+"""The deadline of whatever a wait for a run asks: only the caller ends it, be the server away or not."""
 _LONGEST_POLL_SECONDS = 20.0
+_LONGEST_QUEUE_SECONDS = 5.0
 _SHORTEST_POLL_SECONDS = 0.2
 _ENDED = frozenset({"success", "error", "timeout", "interrupted"})
 _RAISED_AS = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)\((?P<message>.*)\)$", re.DOTALL)
@@ -69,25 +73,34 @@ class Runs:
         try:
             async with asyncio.timeout(deadline_seconds):
                 run = await self._wait(handle)
+                return await self.outcome(handle, run)
         except TimeoutError as error:
             raise DeadlineExceededError(
-                f"The run has not ended within {deadline_seconds:g} s; it goes on, join it again", **ids
+                f"The run's result was not there within {deadline_seconds:g} s; the run is not touched by"
+                " that, join it again",
+                **ids,
             ) from error
-        return await self.outcome(handle, run)
 
-    async def status(self, handle: RunHandle) -> dict[str, Any]:
+    async def status(self, handle: RunHandle, *, deadline_seconds: float | None = None) -> dict[str, Any]:
         """Read the run."""
         run: Mapping[str, Any] = await self._transport.call(
             "read the run",
             lambda: self._transport.sdk.runs.get(handle.thread_id, handle.run_id),
+            deadline_seconds=deadline_seconds,
             **_ids(handle),
         )
         return dict(run)
 
     async def _wait(self, handle: RunHandle) -> dict[str, Any]:
-        while not has_ended(run := await self.status(handle)):
+        while not has_ended(run := await self.status(handle, deadline_seconds=ENDLESS)):
             started = time.monotonic()
-            await self._transport.call("wait for the run", lambda: self._poll(handle), **_ids(handle))
+            await self._transport.call(
+                "wait for the run",
+                lambda: self._poll(handle),
+                deadline_seconds=ENDLESS,
+                holds_open=True,
+                **_ids(handle),
+            )
             # The server ends a poll when a run's attempt ends, which is not always the end of the run.
             if time.monotonic() - started < _SHORTEST_POLL_SECONDS:
                 await asyncio.sleep(_SHORTEST_POLL_SECONDS / 4)
@@ -97,15 +110,21 @@ class Runs:
         """Hold one long poll open until the server ends it, or for a slice of the retry policy's deadline."""
         path = f"/threads/{quote(handle.thread_id)}/runs/{quote(handle.run_id)}/join"
         slice_seconds = min(_LONGEST_POLL_SECONDS, self._transport.policy.deadline_seconds / 2)
-        try:
-            async with asyncio.timeout(slice_seconds), self._transport.http.stream("GET", path) as answer:
-                if answer.is_error:
-                    await answer.aread()
-                    answer.raise_for_status()
-                async for _ in answer.aiter_raw():
-                    pass  # blank lines while the run goes on, then the thread's state, not the run's
-        except TimeoutError:
-            return  # the run goes on; the caller asks again
+        async with self._transport.long_polls.take(_LONGEST_QUEUE_SECONDS) as has_turn:
+            if not has_turn:
+                return  # the caller asks for the status and queues again
+            try:
+                async with (
+                    asyncio.timeout(slice_seconds),
+                    self._transport.held.stream("GET", path) as answer,
+                ):
+                    if answer.is_error:
+                        await answer.aread()
+                        answer.raise_for_status()
+                    async for _ in answer.aiter_raw():
+                        pass  # blank lines while the run goes on, then the thread's state, not the run's
+            except TimeoutError:
+                return  # the run goes on; the caller asks again
 
     async def outcome(self, handle: RunHandle, run: Mapping[str, Any]) -> RunResult:
         """Read the result of a run that has ended, or raise what it ended with."""
@@ -159,7 +178,7 @@ class Runs:
 
     async def _own_snapshot(self, handle: RunHandle) -> tuple[Snapshot | None, bool]:
         """Find the last state this run left; and whether the run is the thread's newest."""
-        sdk, ids = self._transport.sdk, _ids(handle)
+        sdk, ids = self._transport.sdk, {**_ids(handle), "deadline_seconds": ENDLESS}
         history = await self._transport.call(
             "read the run's checkpoint",
             lambda: sdk.threads.get_history(handle.thread_id, limit=1, metadata={"run_id": handle.run_id}),
@@ -187,7 +206,10 @@ class Runs:
         error_type, message = None, None
         if newest:  # the thread keeps the error of its newest run only
             thread = await self._transport.call(
-                "read the thread", lambda: self._transport.sdk.threads.get(handle.thread_id), **_ids(handle)
+                "read the thread",
+                lambda: self._transport.sdk.threads.get(handle.thread_id),
+                deadline_seconds=ENDLESS,
+                **_ids(handle),
             )
             error_type, message = _error_in(thread.get("error"))
         if error_type is None and snapshot and snapshot.task_errors:

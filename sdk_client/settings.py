@@ -6,6 +6,10 @@ from pydantic import AnyHttpUrl, Field, PositiveFloat, PositiveInt, SecretStr, V
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sdk_client.errors import ConfigurationError
+from sdk_client.retry import RetryPolicy
+from sdk_client.transport import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
+
+_POLICY = RetryPolicy()
 
 
 class ClientSettings(BaseSettings):
@@ -23,13 +27,19 @@ class ClientSettings(BaseSettings):
     """Where the LangGraph server is, http or https."""
     api_key: SecretStr | None = Field(default=None, alias="HOLDFAST_API_KEY")
     """Sent as the header `x-api-key`; leave out for a server without authentication."""
-    connect_timeout_seconds: PositiveFloat = Field(default=5.0, alias="HOLDFAST_CONNECT_TIMEOUT_SECONDS")
+    connect_timeout_seconds: PositiveFloat = Field(
+        default=CONNECT_TIMEOUT_SECONDS, alias="HOLDFAST_CONNECT_TIMEOUT_SECONDS"
+    )
     """How long a connection may take to open."""
-    read_timeout_seconds: PositiveFloat = Field(default=30.0, alias="HOLDFAST_READ_TIMEOUT_SECONDS")
+    read_timeout_seconds: PositiveFloat = Field(
+        default=READ_TIMEOUT_SECONDS, alias="HOLDFAST_READ_TIMEOUT_SECONDS"
+    )
     """How long the server may be silent; it sends a heartbeat every 5 s on a long poll or a stream."""
-    retry_attempts: PositiveInt = Field(default=6, alias="HOLDFAST_RETRY_ATTEMPTS")
-    """How often one request is tried at most."""
-    retry_deadline_seconds: PositiveFloat = Field(default=45.0, alias="HOLDFAST_RETRY_DEADLINE_SECONDS")
+    retry_attempts: PositiveInt | None = Field(default=_POLICY.attempts, alias="HOLDFAST_RETRY_ATTEMPTS")
+    """How often one request is tried at most; unset, only time bounds it."""
+    retry_deadline_seconds: PositiveFloat = Field(
+        default=_POLICY.deadline_seconds, alias="HOLDFAST_RETRY_DEADLINE_SECONDS"
+    )
     """How long one request may take with all its retries."""
     webhook_url: AnyHttpUrl | None = Field(default=None, alias="HOLDFAST_WEBHOOK_URL")
     """Where the server reports the end of every run that names no webhook of its own."""

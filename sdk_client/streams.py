@@ -8,7 +8,6 @@ a proxy's time limit: it counts as the end only if the run had ended before the 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from urllib.parse import quote
@@ -20,7 +19,7 @@ from langgraph_sdk.sse import SSEDecoder, aiter_lines_raw
 
 from sdk_client.cursor import Cursor, Verdict, content_of
 from sdk_client.models import RunHandle, RunResult, StreamEvent, StreamGap
-from sdk_client.runs import Runs, has_ended
+from sdk_client.runs import ENDLESS, Runs, has_ended
 from sdk_client.transport import Transport, explain
 
 _QUIET_SECONDS = 0.5  # a replay comes without pauses, so silence means it is over
@@ -37,9 +36,9 @@ class Streams:
     async def watch(self, handle: RunHandle) -> AsyncGenerator[StreamEvent | StreamGap | RunResult, None]:
         """Deliver the run's events and then its result; see `Client.watch`."""
         cursor = Cursor()
-        failures, trouble_since, told_of_gap = 0, time.monotonic(), False
+        failures, told_of_gap = 0, False
         while True:
-            ended_before = has_ended(run := await self._runs.status(handle))
+            ended_before = has_ended(run := await self._runs.status(handle, deadline_seconds=ENDLESS))
             error: Exception | None = None
             silent = True
             cursor.connect()
@@ -54,7 +53,7 @@ class Streams:
                             told_of_gap = True
                             yield StreamGap(_GAP)
                         cursor.advance(event)
-                        failures, trouble_since = 0, time.monotonic()
+                        failures = 0
                         yield event
             except (httpx.HTTPError, h11.ProtocolError) as fault:
                 error = fault
@@ -65,7 +64,7 @@ class Streams:
                 return
             if error is not None:
                 failures += 1
-                await self._pause_or_raise(handle, error, failures, trouble_since)
+                await self._pause_or_raise(handle, error, failures)
             elif silent:
                 await asyncio.sleep(
                     _QUIET_SECONDS
@@ -77,14 +76,11 @@ class Streams:
             return cursor.settle(event, await self._stored_under(handle, cursor))
         return verdict
 
-    async def _pause_or_raise(
-        self, handle: RunHandle, error: Exception, failures: int, trouble_since: float
-    ) -> None:
-        """Wait before the next connection, unless the policy has run out since the last event."""
+    async def _pause_or_raise(self, handle: RunHandle, error: Exception, failures: int) -> None:
+        """Wait before the next connection, unless the error is final or the policy's attempts are used up."""
         policy = self._transport.policy
         pause = policy.pause_seconds(error, failures)
-        passed = time.monotonic() - trouble_since
-        if pause is None or failures >= policy.attempts or passed + pause >= policy.deadline_seconds:
+        if pause is None or (policy.attempts is not None and failures >= policy.attempts):
             raise explain(
                 "follow the run",
                 error,
@@ -119,7 +115,7 @@ class Streams:
         """
         path = f"/threads/{quote(handle.thread_id)}/runs/{quote(handle.run_id)}/stream"
         headers = {"accept": "text/event-stream", "cache-control": "no-store", "last-event-id": last_event_id}
-        async with self._transport.http.stream("GET", path, headers=headers) as answer:
+        async with self._transport.held.stream("GET", path, headers=headers) as answer:
             if answer.is_error:
                 await answer.aread()
                 answer.raise_for_status()

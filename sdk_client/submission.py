@@ -69,6 +69,17 @@ class Submission:
         metadata: Mapping[str, Any] | None,
     ) -> RunHandle:
         """Make the thread and create the run on it; see `Client.submit`."""
+        async with self._transport.submissions.take(self._transport.policy.deadline_seconds):
+            return await self._submit(assistant_id, arguments, conversation_id, request_id, metadata)
+
+    async def _submit(
+        self,
+        assistant_id: str,
+        arguments: Mapping[str, Any],
+        conversation_id: str | None,
+        request_id: str | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> RunHandle:
         started = time.monotonic()
         name = request_id or new_request_id()
         record_id = thread_id_for_request(name)
@@ -86,6 +97,9 @@ class Submission:
                 lambda: self._transport.sdk.threads.create(thread_id=thread_id, if_exists="do_nothing"),
                 thread_id=thread_id,
                 request_id=name,
+                deadline_seconds=max(
+                    0.0, self._transport.policy.deadline_seconds - time.monotonic() + started
+                ),
             )
         if request_id is None or claim is None:
             return await self._create(plan, look_first=False, started=started)

@@ -26,8 +26,23 @@ from sdk_client.errors import (
     ThreadBusyError,
 )
 from sdk_client.retry import GaveUpError, RetryPolicy, call_with_retries, is_transient, status_of
+from sdk_client.turns import Turns
 
 T = TypeVar("T")
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 30.0
+"""The server sends a heartbeat every 5 s on a long poll or a stream."""
+
+# Connections that are held open, by joins and streams, come from a pool of their own: however many wait,
+# creates and reads go through. A join beyond those that fit asks for the run's status now and then instead.
+_HELD = httpx.Limits(max_connections=300, max_keepalive_connections=20)
+_BRIEF = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+_LONG_POLLS_AT_ONCE = 100
+# Calls and submissions at once, together no more than there are brief connections. Who has to queue does so
+# before the clock of the deadline starts, so a busy client never takes itself for a server that is away.
+_CALLS_AT_ONCE = 64
+_SUBMISSIONS_AT_ONCE = 32
 
 _LONGEST_DETAIL = 500
 
@@ -41,8 +56,8 @@ class Transport:
         *,
         api_key: str | None = None,
         retry: RetryPolicy | None = None,
-        connect_timeout_seconds: float = 5.0,
-        read_timeout_seconds: float = 30.0,
+        connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
+        read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
         http_client: httpx.AsyncClient | None = None,
     ) -> None:
         """Build the client; nothing is sent yet.
@@ -62,25 +77,33 @@ class Transport:
             raise ConfigurationError("The server's address must not hold a password; use HOLDFAST_API_KEY.")
         self.policy = retry or RetryPolicy()
         self._owned = http_client is None
-        self.http = http_client or httpx.AsyncClient(
-            base_url=parsed,
-            transport=httpx.AsyncHTTPTransport(
-                retries=0, limits=httpx.Limits(max_connections=100, max_keepalive_connections=20)
-            ),
-            timeout=httpx.Timeout(
-                read_timeout_seconds, connect=connect_timeout_seconds, pool=self.policy.deadline_seconds
-            ),
-            headers={
-                "user-agent": f"holdfast/{version('holdfast')}",
-                **({"x-api-key": api_key} if api_key else {}),
-            },
-        )
+
+        def connect(limits: httpx.Limits) -> httpx.AsyncClient:
+            return httpx.AsyncClient(
+                base_url=parsed,
+                transport=httpx.AsyncHTTPTransport(retries=0, limits=limits),
+                timeout=httpx.Timeout(read_timeout_seconds, connect=connect_timeout_seconds, pool=None),
+                headers={
+                    "user-agent": f"holdfast/{version('holdfast')}",
+                    **({"x-api-key": api_key} if api_key else {}),
+                },
+            )
+
+        self.http = http_client or connect(_BRIEF)
+        self.held = http_client or connect(_HELD)
+        """For requests that stay open until a run ends."""
+        self.long_polls = Turns(_LONG_POLLS_AT_ONCE)
+        """Taken for each long poll; the rest of `held` is for streams."""
         self.sdk = LangGraphClient(self.http)
+        self.submissions = Turns(_SUBMISSIONS_AT_ONCE)
+        """Taken by whoever creates runs, before the deadline begins."""
+        self._calls = Turns(_CALLS_AT_ONCE)
 
     async def aclose(self) -> None:
         """Close the connections, unless the HTTP client is the caller's."""
         if self._owned:
             await self.http.aclose()
+            await self.held.aclose()
 
     async def call(
         self,
@@ -91,6 +114,7 @@ class Transport:
         thread_id: str | None = None,
         request_id: str | None = None,
         deadline_seconds: float | None = None,
+        holds_open: bool = False,
     ) -> T:
         """Make a read or an idempotent write, retried by the policy.
 
@@ -100,13 +124,19 @@ class Transport:
             run_id: Named in the error.
             thread_id: Named in the error.
             request_id: Named in the error.
-            deadline_seconds: A shorter deadline than the policy's.
+            deadline_seconds: Another deadline than the policy's; `math.inf` for none.
+            holds_open: It waits on a connection of `held`, and so takes no turn among the brief calls.
 
         Raises:
             HoldfastError: See `explain`.
         """
         try:
-            return await call_with_retries(operation, self.policy, deadline_seconds=deadline_seconds)
+            return await call_with_retries(
+                operation,
+                self.policy,
+                deadline_seconds=deadline_seconds,
+                turns=None if holds_open else self._calls,
+            )
         except GaveUpError as gave_up:
             cause = gave_up.cause
             if isinstance(cause, HoldfastError):

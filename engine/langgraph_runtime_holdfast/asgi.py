@@ -8,8 +8,12 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from starlette.requests import Request
+
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.health import answer, wants_database
 from langgraph_runtime_holdfast.surface import check_surface
+from langgraph_runtime_holdfast.telling import tell
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -48,16 +52,23 @@ def make_app() -> Application:
 
 
 class Application:
-    """Passes everything on, except for the stack trace of a failed start."""
+    """Passes everything on, except for the stack trace of a failed start and probes of the database."""
 
     def __init__(self, server: Any) -> None:
         """Wrap the stock server's application."""
+        from langgraph_api import config
+
         self._server = server
+        # Where the server's own are switched off, `/ok` says only that it has started.
+        disabled = bool((config.HTTP_CONFIG or {}).get("disable_meta"))
+        self._probes = frozenset() if disabled else frozenset({"/ok", f"{config.MOUNT_PREFIX or ''}/ok"})
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] in self._probes and wants_database(Request(scope)):
+            await (await answer(Request(scope)))(scope, receive, send)
         else:
             await self._server(scope, receive, send)
 
@@ -81,9 +92,9 @@ class Application:
 
 
 def report(error: BaseException) -> None:
-    """Write one line a fault to standard error, beside the log."""
+    """Write one line a fault to standard error, beside the log; with LOG_JSON each is an object."""
     for line in (str(error) if isinstance(error, EngineError) else explain(error)).splitlines():
-        print(f"error: {line}", file=sys.stderr, flush=True)
+        tell(line, "error")
 
 
 def explain(error: BaseException) -> str:

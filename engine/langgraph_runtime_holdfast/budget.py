@@ -1,10 +1,9 @@
-"""The connection budget: how many Postgres connections the servers take, and whether they fit.
+"""The connection budget: how many Postgres connections a process takes, so that all servers together fit.
 
 A process has a pool for its main loop, one for the loop that runs its jobs (or one for each isolated loop),
-and the heartbeat's own connection.
-`LANGGRAPH_POSTGRES_POOL_MAX_SIZE` is the sum of its pools; this module divides it. Servers times processes
-times that sum must be no more than the database gives: what does not fit would work for weeks and fail with
-"too many clients" on the first busy day, so it is refused at the start.
+and the heartbeat's own connection. How large the pools may grow follows from the jobs and from this process's
+share of what the database gives, which is asked at the start: servers that take more would work for weeks and
+fail with "too many clients" on the first busy day. What cannot fit is refused.
 """
 
 from __future__ import annotations
@@ -21,8 +20,14 @@ from langgraph_runtime_holdfast.settings import settings
 
 logger = structlog.stdlib.get_logger(__name__)
 
-LEAST_OF_A_LOOP: Final = 2
 LEAST_OF_MAIN: Final = 4
+LEAST_OF_JOBS: Final = 4
+LEAST_OF_AN_ISOLATED_LOOP: Final = 2
+WANTED_OF_MAIN: Final = 20
+WANTED_OF_A_JOB: Final = 2
+"""One for what it saves, one for what it reads meanwhile."""
+MOST_OF_JOBS: Final = 40
+"""One loop keeps no more of them busy, however many jobs it runs."""
 MARGIN: Final = 5
 """Left free for psql, backups, monitoring and another server's start."""
 _OFFER: Final = """
@@ -49,9 +54,14 @@ class ProcessConnections:
     heartbeat: int
 
     @property
+    def pools(self) -> int:
+        """Those of its pools."""
+        return self.main + self.loops * self.each_loop
+
+    @property
     def total(self) -> int:
         """All of them; the two of the migrations are closed before a pool opens."""
-        return self.main + self.loops * self.each_loop + self.heartbeat
+        return self.pools + self.heartbeat
 
     def __str__(self) -> str:
         """The sum, as people check it."""
@@ -90,41 +100,68 @@ class Offer:
         )
 
 
-def divide(pool_max: int, *, jobs: int, isolated: bool) -> ProcessConnections:
-    """Divide a process's connections among its event loops.
+def plan(*, jobs: int, isolated: bool, bound: int | None, share: int | None) -> ProcessConnections:
+    """Decide how large the pools of a process may grow.
 
     Args:
-        pool_max: Connections of all its pools.
         jobs: How many runs it executes at once; 0 if it only answers the API.
         isolated: Whether each job has an event loop of its own.
+        bound: LANGGRAPH_POSTGRES_POOL_MAX_SIZE, the sum of the pools, if it is set.
+        share: The connections that the database has for this process, if that is known; `fit` has seen that
+            it is enough.
 
     Raises:
-        EngineError: There are too few for so many loops.
+        EngineError: The bound is too small for so many jobs.
     """
-    if jobs == 0:
-        return ProcessConnections(pool_max, 0, 0, 0)
-    # Half for the API and the queue, half for the loops that run the jobs, which need two each.
-    loops = jobs if isolated else 1
-    each_loop = max(LEAST_OF_A_LOOP, pool_max // 2 // loops)
-    main = pool_max - each_loop * loops
-    if main < LEAST_OF_MAIN:
+    loops = jobs if isolated else min(jobs, 1)
+    least = _least(jobs, isolated=isolated)
+    if isolated:
+        of_loops = WANTED_OF_A_JOB * jobs
+    else:
+        of_loops = loops * max(LEAST_OF_JOBS, min(WANTED_OF_A_JOB * jobs, MOST_OF_JOBS))
+    wanted = ProcessConnections(WANTED_OF_MAIN, loops, of_loops // max(loops, 1), int(jobs > 0))
+    if bound is not None and bound < least.pools:
         raise EngineError(
-            f"LANGGRAPH_POSTGRES_POOL_MAX_SIZE is {pool_max}, too few for {jobs} jobs on {loops} loops. "
-            f"Set it to at least {LEAST_OF_A_LOOP * loops + LEAST_OF_MAIN}, or run fewer jobs (--jobs)."
+            f"LANGGRAPH_POSTGRES_POOL_MAX_SIZE is {bound}, too few for {jobs} jobs. Set it to at least "
+            f"{least.pools}, leave it unset, or run fewer jobs (--jobs)."
         )
-    return ProcessConnections(main, loops, each_loop, 1)
+    pools = wanted.pools if bound is None else bound
+    if share is not None:
+        pools = min(pools, share - least.heartbeat)
+    each_loop = max(least.each_loop, pools * wanted.each_loop // wanted.pools)
+    return ProcessConnections(pools - each_loop * loops, loops, each_loop, wanted.heartbeat)
+
+
+def _least(jobs: int, *, isolated: bool) -> ProcessConnections:
+    if not jobs:
+        return ProcessConnections(LEAST_OF_MAIN, 0, 0, 0)
+    if isolated:
+        return ProcessConnections(LEAST_OF_MAIN, jobs, LEAST_OF_AN_ISOLATED_LOOP, 1)
+    return ProcessConnections(LEAST_OF_MAIN, 1, LEAST_OF_JOBS, 1)
+
+
+_share: int | None = None
+"""What the database has for this process; None until it was asked, and behind a pooler."""
 
 
 def of_this_process() -> ProcessConnections:
-    """What this process may take, as it is configured.
+    """What this process may take, as it is configured, and as far as the database is known.
 
     Raises:
-        EngineError: See `divide`.
+        EngineError: See `plan`.
     """
+    return _plan_here(_share)
+
+
+def _plan_here(share: int | None) -> ProcessConnections:
+    jobs, isolated = _jobs_here()
+    return plan(jobs=jobs, isolated=isolated, bound=settings().pool_max_size, share=share)
+
+
+def _jobs_here() -> tuple[int, bool]:
     from langgraph_api import config
 
-    jobs, isolated = int(config.N_JOBS_PER_WORKER), bool(config.BG_JOB_ISOLATED_LOOPS)
-    return divide(settings().pool_max_size, jobs=jobs, isolated=isolated)
+    return int(config.N_JOBS_PER_WORKER), bool(config.BG_JOB_ISOLATED_LOOPS)
 
 
 def processes() -> int:
@@ -141,37 +178,38 @@ async def ask_offer(connection: AsyncConnection[DictRow]) -> Offer:
     return Offer(**row, is_pooled=is_pooled)
 
 
-def check_fit(each: ProcessConnections, count: int, offer: Offer) -> None:
-    """Refuse what does not fit; behind a pooler, what it gives cannot be seen.
-
-    Args:
-        each: The connections of one process.
-        count: How many such processes there are.
-        offer: What the database gives.
-
-    Raises:
-        EngineError: It cannot fit; says what would.
-    """
-    if offer.is_pooled or each.total * count <= offer.available:
-        return
-    fitting = offer.available // count - each.heartbeat
-    least = each.loops * LEAST_OF_A_LOOP + LEAST_OF_MAIN
-    smaller = f"Set LANGGRAPH_POSTGRES_POOL_MAX_SIZE to {fitting}, r" if fitting >= least else "R"
-    raise EngineError(
-        f"Postgres has too few connections: {count} x ({each}) are {each.total * count}, and it gives "
-        f"{offer}. {smaller}un fewer servers or jobs (HOLDFAST_REPLICAS, --workers, --jobs), raise "
-        "max_connections, or put PgBouncer in front."
-    )
+def share_of(offer: Offer, count: int) -> int | None:
+    """What one of so many processes may take; None behind a pooler, whose limits cannot be seen."""
+    return None if offer.is_pooled else offer.available // count
 
 
-async def check_at_start(connection: AsyncConnection[DictRow]) -> None:
-    """Log the sum, and refuse what does not fit.
+def fit(offer: Offer) -> ProcessConnections:
+    """What this process takes of what the database gives.
 
     Raises:
-        EngineError: See `check_fit`.
+        EngineError: Not even the least can fit; says what could be changed.
     """
-    each, count, offer = of_this_process(), processes(), await ask_offer(connection)
-    check_fit(each, count, offer)
+    jobs, isolated = _jobs_here()
+    count, share, least = processes(), share_of(offer, processes()), _least(jobs, isolated=isolated)
+    if share is not None and share < least.total:
+        raise EngineError(
+            f"Postgres has too few connections: {count} x ({least}) are {count * least.total} at the least, "
+            f"and it gives {offer}. Run fewer servers or jobs (HOLDFAST_REPLICAS, --workers, --jobs), raise "
+            "max_connections, or put PgBouncer in front."
+        )
+    return _plan_here(share)
+
+
+async def fit_at_start(connection: AsyncConnection[DictRow]) -> ProcessConnections:
+    """Ask the database what it gives, keep to it from now on, and log the sum.
+
+    Raises:
+        EngineError: See `fit`.
+    """
+    global _share
+    offer, count = await ask_offer(connection), processes()
+    each = fit(offer)
+    _share = share_of(offer, count)
     gives = "through a pooler, whose own limit counts" if offer.is_pooled else str(offer)
     await logger.ainfo(
         "Connections to Postgres",
@@ -181,3 +219,4 @@ async def check_at_start(connection: AsyncConnection[DictRow]) -> None:
         sum=each.total * count,
         available=gives,
     )
+    return each

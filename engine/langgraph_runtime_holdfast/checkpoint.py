@@ -42,7 +42,7 @@ from langgraph_runtime_holdfast.checkpoint_seal import (
     seals_blobs,
 )
 from langgraph_runtime_holdfast.checkpoint_writer import CheckpointWriter
-from langgraph_runtime_holdfast.database import Executor, Handle, pool
+from langgraph_runtime_holdfast.database import Executor, Handle, Transaction, pool
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.limits import check_answer
 
@@ -86,6 +86,11 @@ class Saver(AsyncPostgresSaver):
         self._own_writer: CheckpointWriter | None = None
         self._for_answer = for_answer
         self._read_bytes = 0
+
+    def work_in(self, transaction: Transaction) -> None:
+        """Read and write in a transaction from now on; what is written is committed with it."""
+        self.conn = cast("Any", transaction.connection)
+        self._own_writer = CheckpointWriter(transaction=transaction)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Get the checkpoint that the config names, or the thread's latest."""
@@ -257,7 +262,7 @@ class Saver(AsyncPostgresSaver):
         from langgraph_runtime_holdfast.ops.lease import current_lease
 
         # With a lease, what is written is either seen by a deletion of the run or refused after it.
-        if (lease := current_lease()) is not None:
+        if self._own_writer is None and (lease := current_lease()) is not None:
             return lease.writer()
         if self._own_writer is None:
             self._own_writer = CheckpointWriter()

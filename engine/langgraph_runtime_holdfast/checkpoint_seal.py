@@ -47,7 +47,7 @@ class SealingSerializer:
         kind, data = self._inner.dumps_typed(obj)
         if not data:
             return kind, data
-        sealing = _seal_blob(get_encryption_context(), data)
+        sealing = seal_blob(get_encryption_context(), data)
         return kind + _SEALED, asyncio.run_coroutine_threadsafe(sealing, self._loop).result()
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
@@ -68,12 +68,13 @@ async def open_rows(rows: Sequence[Sequence[Any]] | None, kind_at: int) -> Seque
     for row in rows:
         kind, blob = row[kind_at].decode(), row[kind_at + 1]
         if kind.endswith(_SEALED):
-            kind, blob = kind.removesuffix(_SEALED), await _open_blob(bytes(blob))
+            kind, blob = kind.removesuffix(_SEALED), await open_blob(bytes(blob))
         opened.append([*row[:kind_at], kind.encode(), blob, *row[kind_at + 2 :]])
     return opened
 
 
-async def _seal_blob(context: dict[str, Any], data: bytes) -> bytes:
+async def seal_blob(context: dict[str, Any], data: bytes) -> bytes:
+    """Seal bytes by the handlers, with the context in front."""
     from langgraph_api.encryption.custom import get_custom_encryption_instance
 
     sealed = await get_custom_encryption_instance()._blob_encryptor(_context(context), data)
@@ -81,13 +82,18 @@ async def _seal_blob(context: dict[str, Any], data: bytes) -> bytes:
     return len(head).to_bytes(_LENGTH_BYTES, "big") + head + bytes(sealed)
 
 
-async def _open_blob(blob: bytes) -> bytes:
+async def open_blob(blob: bytes) -> bytes:
+    """Open what `seal_blob` has sealed.
+
+    Raises:
+        EngineError: langgraph.json names no handler for it.
+    """
     from langgraph_api.encryption.custom import get_custom_encryption_instance, normalize_decrypt_result
 
     instance = get_custom_encryption_instance()
     if instance is None or instance._blob_decryptor is None:
         raise EngineError(
-            "A checkpoint is encrypted, but langgraph.json names no handler that decrypts blobs."
+            "A checkpoint or a stream is encrypted, but langgraph.json names no handler that decrypts blobs."
         )
     end = _LENGTH_BYTES + int.from_bytes(blob[:_LENGTH_BYTES], "big")
     context = _context(orjson.loads(blob[_LENGTH_BYTES:end]))

@@ -13,6 +13,7 @@ A statement that the database did not take is repeated: it changes nothing when 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -22,7 +23,7 @@ import orjson
 import psycopg
 from psycopg.types.json import Jsonb
 
-from langgraph_runtime_holdfast.database import Handle
+from langgraph_runtime_holdfast.database import Handle, Transaction
 from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.retry import patiently
 
@@ -130,6 +131,7 @@ class CheckpointWriter:
         *,
         behind: bool = False,
         check: Callable[[], None] | None = None,
+        transaction: Transaction | None = None,
     ) -> None:
         """Write nothing yet.
 
@@ -139,8 +141,11 @@ class CheckpointWriter:
             behind: Take entries without waiting for them to be written.
             check: Raises if the run may be another worker's. What it saves is taken all the same: if it is
                 not, a finished step need not be done again.
+            transaction: Where to write; without it each statement is committed by itself, and repeated if the
+                connection dies.
         """
         self._check = check
+        self._transaction = transaction
         self._lease = {"run_id": run_id, "token": token}
         self._behind = behind
         self._next: Batch | None = None
@@ -216,7 +221,8 @@ class CheckpointWriter:
             try:
                 if self._error is not None:
                     raise self._error  # noqa: TRY301 - told to this batch as well
-                await patiently(lambda batch=batch: self._write(batch))  # type: ignore[misc]
+                write = functools.partial(self._write, batch)
+                await (write() if self._transaction is not None else patiently(write))
             except BaseException as error:
                 self._error = error
                 batch.written.set_exception(_cause(error))
@@ -244,7 +250,7 @@ class CheckpointWriter:
 
         parameters = {**self._lease, **batch.parameters()}
         try:
-            await Handle().execute(_SAVE, parameters, often=True)
+            await (self._transaction or Handle()).execute(_SAVE, parameters, often=True)
         except psycopg.DatabaseError as error:
             if error.sqlstate != LEASE_LOST:
                 raise

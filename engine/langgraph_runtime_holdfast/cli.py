@@ -25,13 +25,21 @@ Config = Annotated[Path, typer.Option(help="langgraph.json")]
 def serve(
     config: Config = Path("langgraph.json"),
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 is any free one.")] = 2024,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="The port; 0 is any free one; unset: 2024, else the next free one."
+        ),
+    ] = None,
     role: Annotated[Role, typer.Option(help="Answer the API, execute runs, or both.")] = Role.ALL,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Runs at once in a process; unset: N_JOBS_PER_WORKER, else 10."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="Keep everything on this machine, also with a public --host.")
+    ] = False,
 ) -> None:
     """Serve the graphs of langgraph.json, keeping everything in Postgres.
 
@@ -39,10 +47,10 @@ def serve(
     with their data in HOLDFAST_HOME (default: .holdfast beside langgraph.json).
     """
     with _one_line_errors():
-        from langgraph_runtime_holdfast import embedded
+        from langgraph_runtime_holdfast import embedded as services
         from langgraph_runtime_holdfast.serve import ServeOptions
 
-        code = embedded.serve(config, ServeOptions(host, port, role, jobs, workers))
+        code = services.serve(config, ServeOptions(host, port, role, jobs, workers, embedded))
     raise typer.Exit(code)
 
 

@@ -24,7 +24,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from langgraph_runtime_holdfast.availability import refusals
-from langgraph_runtime_holdfast.budget import check_at_start, of_this_process
+from langgraph_runtime_holdfast.budget import fit_at_start, of_this_process
 from langgraph_runtime_holdfast.connection import Connection, size_of
 from langgraph_runtime_holdfast.dsn import described
 from langgraph_runtime_holdfast.pool import Freshness, Pool
@@ -279,8 +279,10 @@ async def start_pool() -> None:
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     dsn = settings().dsn
     await migrate(dsn, timeout_seconds=settings().migration_timeout_seconds, store_index=index_config())
-    async with (await open_pool()).connection() as connection:
-        await check_at_start(connection)
+    main = await open_pool()
+    async with main.connection() as connection:
+        share = await fit_at_start(connection)
+    await main.resize(main.min_size, share.main)
     await start_valkey()
     await logger.ainfo("Connected", database=described(dsn))
 

@@ -3,6 +3,8 @@
 The stock server is configured by environment variables, one JSON value for each section of the manifest, and
 drops keys that it does not know. Here a key that has no effect is an error, because a misspelt `disable_…` or
 a setting that only the official image has would otherwise be found out in production.
+
+A variable that is set wins over its section, as with the official image: one image serves every environment.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import is_typeddict
 
 from langgraph_runtime_holdfast.errors import EngineError
-from langgraph_runtime_holdfast.local.manifest import read_manifest, sources
+from langgraph_runtime_holdfast.local.manifest import read_manifest, source_fault, sources
 from langgraph_runtime_holdfast.settings import settings
 from langgraph_runtime_holdfast.surface import server_folder
 
+GRAPHS: Final = "LANGSERVE_GRAPHS"
 # Section of the manifest → its variable and its type in the server's config/schemas.py.
 SECTIONS: Final = {
     "auth": ("LANGGRAPH_AUTH", "AuthConfig"),
@@ -37,6 +40,8 @@ SECTIONS: Final = {
     "store": ("LANGGRAPH_STORE", "StoreConfig"),
     "webhooks": ("LANGGRAPH_WEBHOOKS", "WebhooksConfig"),
 }
+VARIABLES: Final = {"graphs": GRAPHS, **{section: variable for section, (variable, _) in SECTIONS.items()}}
+"""The section by the variable that the server reads it from."""
 # How `langgraph build` makes an image; here everything runs from this environment.
 ABOUT_THE_IMAGE: Final = frozenset(
     {
@@ -98,8 +103,11 @@ class Deployment:
 
     config: Path
     manifest: Mapping[str, Any]
+    """langgraph.json, with what the environment says instead of its sections."""
     environment: Mapping[str, str]
     """The whole environment of the server: the process's, `env` of the manifest below it, the sections."""
+    overridden: tuple[str, ...]
+    """The variables that say something else than the section they stand for."""
 
     @property
     def project(self) -> Path:
@@ -116,7 +124,7 @@ class Deployment:
     def has_auth(self) -> bool:
         """Whether callers are asked who they are."""
         auth_type = self.environment.get("LANGGRAPH_AUTH_TYPE", "noop")
-        return "LANGGRAPH_AUTH" in self.environment or auth_type != "noop"
+        return bool(self.manifest.get("auth")) or auth_type != "noop"
 
     def enter(self) -> None:
         """Give this process the deployment's environment, working directory and import path, for good.
@@ -141,9 +149,11 @@ def load_deployment(config: Path, environment: Mapping[str, str]) -> Deployment:
         EngineError: Something is missing, wrong or cannot be served; a line for each.
     """
     config = config.resolve()
-    manifest = read_manifest(config)
-    merged = {**manifest_environment(config, manifest), **environment}
-    if faults := [*_manifest_faults(config, manifest, merged), *_variable_faults(merged)]:
+    written = read_manifest(config)
+    merged = {**manifest_environment(config, written), **environment}
+    given = _given_sections(merged)
+    manifest = {**written, **given}
+    if faults := [*_manifest_faults(config, manifest, given, merged), *_variable_faults(merged)]:
         raise EngineError("\n".join(faults))
 
     for name, value in DEFAULTS.items():
@@ -152,11 +162,34 @@ def load_deployment(config: Path, environment: Mapping[str, str]) -> Deployment:
         # Unset, the server would trace as soon as there is an API key.
         merged["LANGSMITH_TRACING"] = "false"
     merged |= ALWAYS
-    merged["LANGSERVE_GRAPHS"] = json.dumps(manifest["graphs"])
-    for section, (variable, _) in SECTIONS.items():
+    for section, variable in VARIABLES.items():
         if manifest.get(section):
             merged[variable] = json.dumps(manifest[section])
-    return Deployment(config, manifest, merged)
+    changed = [section for section in given if written.get(section, given[section]) != given[section]]
+    return Deployment(config, manifest, merged, tuple(VARIABLES[section] for section in changed))
+
+
+def _given_sections(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The sections that the environment gives; an empty variable gives none.
+
+    Raises:
+        EngineError: One is no JSON object; names it, never its value.
+    """
+    given, faults = {}, []
+    for section, variable in VARIABLES.items():
+        if not (text := environment.get(variable, "").strip()):
+            continue
+        where = f"{variable} in the environment or .env"
+        try:
+            given[section] = json.loads(text)
+        except json.JSONDecodeError as error:
+            faults.append(f"{where} is not valid JSON: character {error.pos + 1}: {error.msg}.")
+            continue
+        if not isinstance(given[section], dict) or (section == "graphs" and not given[section]):
+            faults.append(f"{where} must be a JSON object, like {section} of langgraph.json.")
+    if faults:
+        raise EngineError("\n".join(faults))
+    return given
 
 
 def manifest_environment(config: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -176,9 +209,13 @@ def _variable_faults(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _manifest_faults(
-    config: Path, manifest: Mapping[str, Any], environment: Mapping[str, str]
+    config: Path, manifest: Mapping[str, Any], given: Mapping[str, Any], environment: Mapping[str, str]
 ) -> Iterator[str]:
     known = {"graphs", "env", "dependencies", *SECTIONS, *ABOUT_THE_IMAGE}
+
+    def where(section: str) -> str:
+        return VARIABLES[section] if section in given else str(config)
+
     for key, value in manifest.items():
         if key in REFUSED:
             if value:
@@ -187,41 +224,45 @@ def _manifest_faults(
             yield f"{config}: {key} is not a key of langgraph.json. Remove it, or correct its name."
     for name, graph in manifest["graphs"].items():
         if isinstance(graph, dict) and (unknown := sorted(graph.keys() - GRAPH_KEYS)):
-            yield f"{config}: graphs.{name}.{unknown[0]} is not a key of a graph."
+            yield f"{where('graphs')}: graphs.{name}.{unknown[0]} is not a key of a graph."
     for place, path in sources(manifest):
+        section = place.split(".", 1)[0]
         if Path(str(path).rsplit(":", 1)[0]).suffix in JAVASCRIPT:
-            yield f"{config}: {place} is JavaScript, which is not served; use the official image."
-    yield from _section_faults(config, manifest, _strict_schemas(environment))
+            yield f"{where(section)}: {place} is JavaScript, which is not served; use the official image."
+        elif section in given and (fault := source_fault(config.parent, place, path)):
+            yield f"{where(section)}: {fault}"
+    schemas = _strict_schemas(environment)
+    for section in SECTIONS:
+        for fault in _section_faults(section, manifest.get(section), schemas):
+            yield f"{where(section)}: {fault}"
     for dependency in manifest.get("dependencies", []):
         if fault := _dependency_fault(config.parent, dependency):
             yield f"{config}: {fault}"
 
 
-def _section_faults(config: Path, manifest: Mapping[str, Any], schemas: ModuleType) -> Iterator[str]:
-    for section, (_, type_name) in SECTIONS.items():
-        value = manifest.get(section)
-        if not value:
-            continue
-        if section == "checkpointer" and isinstance(value, dict):
-            if "path" in value or value.get("backend", "default") != "default":
-                yield (
-                    f"{config}: checkpointer.{'path' if 'path' in value else 'backend'} cannot be honoured: "
-                    "this engine keeps checkpoints in its own Postgres."
-                )
-                continue
-            value = {"backend": "default", **value}
-        try:
-            TypeAdapter(getattr(schemas, type_name)).validate_python(value)
-            if section == "webhooks":
-                schemas.webhooks_validator(dict(value))
-        except ValidationError as error:
-            for fault in error.errors():
-                place = ".".join(str(part) for part in (section, *fault["loc"]))
-                unknown = fault["type"] == "extra_forbidden"
-                reason = "is not an option that this server reads" if unknown else fault["msg"].lower()
-                yield f"{config}: {place}: {reason}."
-        except ValueError as error:
-            yield f"{config}: {error}."
+def _section_faults(section: str, value: Any, schemas: ModuleType) -> Iterator[str]:
+    if not value:
+        return
+    if section == "checkpointer" and isinstance(value, dict):
+        if "path" in value or value.get("backend", "default") != "default":
+            yield (
+                f"checkpointer.{'path' if 'path' in value else 'backend'} cannot be honoured: "
+                "this engine keeps checkpoints in its own Postgres."
+            )
+            return
+        value = {"backend": "default", **value}
+    try:
+        TypeAdapter(getattr(schemas, SECTIONS[section][1])).validate_python(value)
+        if section == "webhooks":
+            schemas.webhooks_validator(dict(value))
+    except ValidationError as error:
+        for fault in error.errors():
+            place = ".".join(str(part) for part in (section, *fault["loc"]))
+            unknown = fault["type"] == "extra_forbidden"
+            reason = "is not an option that this server reads" if unknown else fault["msg"].lower()
+            yield f"{place}: {reason}."
+    except ValueError as error:
+        yield f"{error}."
 
 
 def _strict_schemas(environment: Mapping[str, str]) -> ModuleType:

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from langgraph_runtime_holdfast.errors import EngineError
 
 _SCHEME: Final = re.compile(r"^(postgres(?:ql)?)(\+\w+)?://", re.IGNORECASE)
-_WANTED: Final = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+WANTED: Final = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 
 # What makes a dead peer noticed within seconds; what the address itself says has precedence.
 _DEFAULTS: Final[dict[str, Any]] = {
@@ -42,11 +42,11 @@ def libpq_dsn(address: str, *, variable: str = "DATABASE_URI") -> str:
     """
     address = address.strip()
     if not address:
-        raise EngineError(f"{variable} is empty. Write it as {_WANTED}.")
+        raise EngineError(f"{variable} is empty. Write it as {WANTED}.")
     scheme = _SCHEME.match(address)
     if "://" in address and scheme is None:
         name = address.split("://", 1)[0][:20]
-        raise EngineError(f"{variable} begins with {name}://, not with postgresql://. Write it as {_WANTED}.")
+        raise EngineError(f"{variable} begins with {name}://, not with postgresql://. Write it as {WANTED}.")
     if scheme is not None:
         address = f"postgresql://{address[scheme.end() :]}"
         if scheme[2]:
@@ -57,7 +57,7 @@ def libpq_dsn(address: str, *, variable: str = "DATABASE_URI") -> str:
     except psycopg.ProgrammingError as error:
         raise EngineError(
             f"{variable} is not an address that Postgres takes ({_reason(error, address)}). "
-            f"Write it as {_WANTED}; percent-encode special characters of the password."
+            f"Write it as {WANTED}; percent-encode special characters of the password."
         ) from None
 
 

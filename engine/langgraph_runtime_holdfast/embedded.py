@@ -17,6 +17,7 @@ from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
 from langgraph_runtime_holdfast.local.processes import Part, RunningPart
 from langgraph_runtime_holdfast.local.settings import secret_values
 from langgraph_runtime_holdfast.local.valkey import EmbeddedValkey
+from langgraph_runtime_holdfast.near_misses import near_miss
 from langgraph_runtime_holdfast.roles import Role
 from langgraph_runtime_holdfast.serve import DRAIN_CONNECTIONS_SECONDS, ServeOptions, serve_here
 
@@ -38,12 +39,37 @@ def serve(config: Path, options: ServeOptions) -> int:
     options.check()
     environment = {**manifest_environment(config.resolve(), read_manifest(config)), **os.environ}
     if environment.get("DATABASE_URI") or environment.get("POSTGRES_URI"):
+        if options.embedded:
+            raise EngineError(
+                "--embedded starts a Postgres, and DATABASE_URI names one. Leave one of them out."
+            )
         return serve_here(load_deployment(config, os.environ), options)
+    _check_embedded_is_meant(environment, options)
+    return _serve_with_services(config.resolve(), environment, options)
+
+
+def _check_embedded_is_meant(environment: Mapping[str, str], options: ServeOptions) -> None:
+    """Refuse to keep data on a machine where nobody expects it, and where the next deploy may lose it.
+
+    Raises:
+        EngineError: Names the variable that is missing, and what is set instead.
+    """
+    misses = (near_miss(environment, name) for name in ("DATABASE_URI", "REDIS_URI"))
+    instead = "".join(f"; {miss}" for miss in misses if miss)
     if options.role is not Role.ALL:
         raise EngineError(
-            f"--role {options.role} shares a database with other servers: set DATABASE_URI and REDIS_URI."
+            f"--role {options.role} shares a database with other servers, and DATABASE_URI is not set"
+            f"{instead}. Set DATABASE_URI and REDIS_URI."
         )
-    return _serve_with_services(config.resolve(), environment, options)
+    if options.embedded:
+        return
+    if not instead and environment.get("REDIS_URI"):
+        instead = ", only REDIS_URI is"
+    if instead or not options.is_local:
+        raise EngineError(
+            f"DATABASE_URI is not set{instead}. Set DATABASE_URI and REDIS_URI; or pass --embedded to have "
+            "Postgres and Valkey started here, with their data on this machine alone."
+        )
 
 
 def _serve_with_services(config: Path, environment: dict[str, str], options: ServeOptions) -> int:
@@ -86,6 +112,5 @@ def _server(config: Path, options: ServeOptions, environment: Mapping[str, str])
         command=[*serve, *options.as_arguments()],
         environment=environment,
         folder=config.parent,
-        address=f"{options.host}:{options.port}",
         grace_seconds=DRAIN_CONNECTIONS_SECONDS + drain_seconds + MARGIN_SECONDS,
     )

@@ -27,11 +27,11 @@ from psycopg.rows import DictRow, dict_row
 from langgraph_runtime_holdfast import checkpoint_rows, store_rows
 from langgraph_runtime_holdfast.dsn import described
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.foreign import CURE, FOLDER, who_else
 from langgraph_runtime_holdfast.pool import is_pooled
 
 logger = structlog.stdlib.get_logger(__name__)
 
-FOLDER: Final = Path(__file__).parent / "migrations"
 OLDEST_POSTGRES: Final = 140_000
 LOCK: Final = 0x686F6C6466617374  # "holdfast" in ASCII; any constant of our own would do
 _LOCK_POLL_SECONDS: Final = 0.1
@@ -74,8 +74,9 @@ async def migrate(
         The names of the migrations that were applied.
 
     Raises:
-        EngineError: The database cannot be reached, is too old or too new, lacks pgvector although vectors
-            are wanted, or another process holds the lock; the message says which and what to do.
+        EngineError: The database cannot be reached, is too old or too new or somebody else's, lacks pgvector
+            although vectors are wanted, or another process holds the lock; the message says which and what
+            to do.
     """
     try:
         async with await _connect(dsn) as connection, await _connect(dsn) as lock_connection:
@@ -156,6 +157,11 @@ async def _who_blocks(connection: Connection, timeout_seconds: float) -> str:
 
 
 async def _apply(connection: Connection) -> list[str]:
+    if owner := await who_else(connection):
+        raise EngineError(
+            f"The database {connection.info.dbname} is not this engine's: {owner}. "
+            f"Nothing in it was changed. {CURE}"
+        )
     await connection.execute(_TABLE)
     row = await (
         await connection.execute("SELECT max(version) AS version FROM holdfast_migration")

@@ -53,8 +53,13 @@ class Pool(AsyncConnectionPool[Connection]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what the library's pool takes."""
         super().__init__(*args, connection_class=Connection, **kwargs)
-        self._of_calls = asyncio.Semaphore(self.max_size - self.max_size // 5)
+        self._of_calls = self._room_for_calls()
         self._leaving: set[asyncio.Task[None]] = set()
+
+    async def resize(self, min_size: int, max_size: int | None = None) -> None:
+        """Change the size, at the start, when nobody has a connection yet."""
+        await super().resize(min_size, max_size)
+        self._of_calls = self._room_for_calls()
 
     @asynccontextmanager
     async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109
@@ -86,6 +91,9 @@ class Pool(AsyncConnectionPool[Connection]):
                 await self.putconn(taken)
         finally:
             self._of_calls.release()
+
+    def _room_for_calls(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(self.max_size - self.max_size // 5)
 
     async def putconn(self, conn: Connection) -> None:
         """Take a connection back; one that was given up keeps its place until the server has ended it."""

@@ -33,6 +33,13 @@ class RetryableException(Exception):  # noqa: N818 - the name that runtimes give
     """Raise it in a run to have the run tried again."""
 
 
+class ThreadBusyError(Exception):
+    """A run works on the thread, or waits to.
+
+    No HTTPException: where the server creates a thread with its history, it makes a success of these.
+    """
+
+
 TRANSIENT: Final[tuple[type[BaseException], ...]] = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -92,6 +99,8 @@ async def _repeated(handle: Callable[[], Awaitable[T]]) -> T:
             if _must_not_repeat.get() or attempt == _ATTEMPTS:
                 raise _refusal(error) from error
             await pause(attempt)
+        except ThreadBusyError as error:
+            raise HTTPException(409, str(error)) from None
         except LimitExceededError as error:
             raise HTTPException(422, f"This is more than Postgres can hold: {error}") from error
     raise AssertionError("the last attempt returns or raises")

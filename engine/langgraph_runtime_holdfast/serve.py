@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
 import json
 import logging.config
 import os
 import signal
 import socket
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
+from langgraph_runtime_holdfast.arrival import ToldToEndError, wait_for_database
 from langgraph_runtime_holdfast.deployment import Deployment
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.event_loop import new_event_loop
+from langgraph_runtime_holdfast.health import queue_app, serving
 from langgraph_runtime_holdfast.roles import Role
-from langgraph_runtime_holdfast.settings import settings
+from langgraph_runtime_holdfast.settings import require_redis_uri, settings
 from langgraph_runtime_holdfast.surface import server_folder
+from langgraph_runtime_holdfast.telling import tell
 
 if TYPE_CHECKING:
     import uvicorn
 
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+DEFAULT_PORT: Final = 2024
+# How many after it are tried when it is taken and none was asked for.
+NEXT_PORTS: Final = 50
 # How long answers that are under way may take once the end is asked for. Streams that are cut then are
 # resumed by their clients, from any other server, while this one's queue still hands its runs over.
 DRAIN_CONNECTIONS_SECONDS: Final = 10
 KEEP_ALIVE_SECONDS: Final = 75
+# How long a process of several may be silent before another takes its place. On a busy machine its start
+# alone takes longer than uvicorn's 5 s, and one that is ended in its start is ended for ever.
+WORKER_ANSWER_SECONDS: Final = 30
 CANNOT_START: Final = 2
 JOBS: Final = "N_JOBS_PER_WORKER"
 WORKERS: Final = "HOLDFAST_WORKERS"
@@ -37,12 +49,23 @@ class ServeOptions:
     """The options of `holdfast serve`."""
 
     host: str
-    port: int
+    port: int | None = None
+    """None: 2024, or the next one that is free."""
     role: Role = Role.ALL
     jobs: int | None = None
     """Runs at once, in each process; None: N_JOBS_PER_WORKER, else 10."""
     workers: int = 1
     """Processes that share the port."""
+    embedded: bool = False
+    """Start Postgres and Valkey here, whatever the host."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def check(self) -> None:
         """Refuse combinations that have no meaning.
@@ -59,9 +82,10 @@ class ServeOptions:
 
     def as_arguments(self) -> list[str]:
         """The same, for a command line."""
-        arguments = ["--host", self.host, "--port", str(self.port), "--role", self.role.value]
-        arguments += ["--workers", str(self.workers)]
-        return arguments if self.jobs is None else [*arguments, "--jobs", str(self.jobs)]
+        arguments = ["--host", self.host, "--role", self.role.value, "--workers", str(self.workers)]
+        for name, value in (("--port", self.port), ("--jobs", self.jobs)):
+            arguments += [] if value is None else [name, str(value)]
+        return arguments
 
 
 def serve_here(deployment: Deployment, options: ServeOptions) -> int:
@@ -77,19 +101,18 @@ def serve_here(deployment: Deployment, options: ServeOptions) -> int:
     settings.cache_clear()
     os.environ.setdefault("LOG_COLOR", str(sys.stdout.isatty()).lower())
     _set_jobs(options)
-    if not settings().redis_uri:
-        raise EngineError(
-            "REDIS_URI is not set. Set it to redis://HOST:6379 (Valkey, or Redis 6.2 or newer)."
-        )
-    if options.host not in LOOPBACK and not deployment.has_auth:
-        print(
-            f"warning: langgraph.json has no auth: whoever reaches {options.host} may do anything",
-            file=sys.stderr,
-        )
-    listener = _bind(options.host, options.port)
+    require_redis_uri(settings().redis_uri)
+    if deployment.overridden:
+        tell(f"set in the environment, instead of langgraph.json: {', '.join(deployment.overridden)}")
+    if not options.is_local and not deployment.has_auth:
+        tell(f"there is no auth: whoever reaches {options.host} may do anything", "warning")
+    listener = _listener(options)
+    try:
+        wait_for_database(settings().dsn, settings().database_wait_seconds, listener)
+    except ToldToEndError as told:
+        return 128 + told.number
     if options.role is Role.QUEUE:
-        listener.close()  # the queue's health server binds for itself
-        return _serve_queue(options)
+        return _serve_queue(listener)
     return _serve_api(options, listener)
 
 
@@ -102,15 +125,39 @@ def _set_jobs(options: ServeOptions) -> None:
         raise EngineError(f"{JOBS}=0 executes no runs. Use --role api for that, or set it to 1 or more.")
 
 
+def _listener(options: ServeOptions) -> socket.socket:
+    """Take the port before anything slow is done, so that a taken one is told at once.
+
+    Raises:
+        EngineError: It cannot be had.
+    """
+    if options.port is not None:
+        return _bind(options.host, options.port)
+    ports = range(DEFAULT_PORT, DEFAULT_PORT + NEXT_PORTS)
+    for port in ports:
+        try:
+            listener = _bind(options.host, port)
+        except _TakenError:
+            continue
+        if port != DEFAULT_PORT:
+            tell(f"port {DEFAULT_PORT} is taken: listening on {options.host}:{port}")
+        return listener
+    raise EngineError(f"the ports {ports[0]} to {ports[-1]} are taken. Choose another with --port.")
+
+
+class _TakenError(EngineError):
+    """Somebody else listens on the port."""
+
+
 def _bind(host: str, port: int) -> socket.socket:
-    """Take the port before anything slow is done, so that a taken one is told at once."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise EngineError(
+        kind = _TakenError if error.errno == errno.EADDRINUSE else EngineError
+        raise kind(
             f"cannot listen on {host}:{port}: {error.strerror}. Choose another with --host and --port."
         ) from None
     listener.set_inheritable(True)
@@ -140,6 +187,7 @@ def _serve_api(options: ServeOptions, listener: socket.socket) -> int:
         timeout_graceful_shutdown=DRAIN_CONNECTIONS_SECONDS,
         # Longer than clients keep theirs: one that the server closes first may meet a request on its way.
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_worker_healthcheck=WORKER_ANSWER_SECONDS,
     )
     if options.workers > 1:
         supervisor = Multiprocess(config, [listener])
@@ -162,18 +210,17 @@ def _run_server(config: uvicorn.Config, listener: socket.socket) -> int:
     return 0 if server.started else CANNOT_START
 
 
-def _serve_queue(options: ServeOptions) -> int:
-    os.environ["PORT"] = str(options.port)
-    os.environ["LANGGRAPH_SERVER_HOST"] = options.host
-
+def _serve_queue(listener: socket.socket) -> int:
     from langgraph_runtime_holdfast.asgi import explain, import_server
 
     logging.config.dictConfig(_log_config())
     _mark_as_queue()
-    import_server()
+    server = import_server()
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_run_queue())
+            runner.run(_run_queue(server, listener))
+    except asyncio.CancelledError:
+        return 0  # told to end before it had started
     except EngineError:
         raise
     except Exception as error:
@@ -188,23 +235,27 @@ def _mark_as_queue() -> None:
     config.IS_QUEUE_ENTRYPOINT = True
 
 
-async def _run_queue() -> None:
-    """Run the stock queue, which drains its runs when it is cancelled."""
-    from langgraph_api import queue_entrypoint
+async def _run_queue(server: Any, listener: socket.socket) -> None:
+    """Execute runs until a signal comes, and drain them then; answer probes until all is done."""
+    from langgraph_api import config, timing
+    from langgraph_api.api import custom_app_lifespan
+    from langgraph_api.logging import set_logging_context
 
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    from langgraph_runtime_holdfast.lifespan import lifespan
+
+    set_logging_context({"entrypoint": "python-queue"})
+    ended, started, this = asyncio.Event(), asyncio.Event(), asyncio.current_task()
+
+    def end() -> None:
+        ended.set()
+        if this is not None and not started.is_set():
+            this.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    queue = asyncio.create_task(queue_entrypoint.entrypoint(cancel_event=ended))
-    queue.add_done_callback(lambda _: ended.set())
-    await ended.wait()
-    queue.cancel()
-    try:
-        await queue
-    except asyncio.CancelledError:
-        return
-    finally:
-        if (health := queue_entrypoint.health_server_task) is not None:
-            health.cancel()
-            await asyncio.gather(health, return_exceptions=True)
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    ours = functools.partial(lifespan, with_cron_scheduler=False, cancel_event=ended)
+    live = timing.combine_lifespans(ours, custom_app_lifespan)
+    async with AsyncExitStack() as until_drained, live(server):
+        started.set()
+        await until_drained.enter_async_context(serving(queue_app(config.MOUNT_PREFIX), listener))
+        await ended.wait()

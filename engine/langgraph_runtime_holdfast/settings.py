@@ -10,8 +10,9 @@ import uuid
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from langgraph_runtime_holdfast.dsn import libpq_dsn
+from langgraph_runtime_holdfast.dsn import WANTED, libpq_dsn
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.near_misses import near_miss
 from langgraph_runtime_holdfast.outbox.signing import signing_keys
 
 
@@ -28,8 +29,8 @@ class EngineSettings(BaseSettings):
     """Valkey or Redis, for wake-ups, stream events and cancel signals."""
     redis_key_prefix: str = Field(default="holdfast:", alias="REDIS_KEY_PREFIX")
     """Before every key and channel, so that several deployments can share a Valkey."""
-    pool_max_size: int = Field(default=40, ge=4, le=10_000, alias="LANGGRAPH_POSTGRES_POOL_MAX_SIZE")
-    """Connections of one process, over all its event loops; two servers fit a stock Postgres' 100."""
+    pool_max_size: int | None = Field(default=None, ge=4, le=10_000, alias="LANGGRAPH_POSTGRES_POOL_MAX_SIZE")
+    """The most connections of one process, over all its event loops; unset, `budget` derives it."""
     replicas: int = Field(default=1, ge=1, le=1000, alias="HOLDFAST_REPLICAS")
     """How many servers like this one share the database; for the connection budget."""
     workers: int = Field(default=1, ge=1, le=64, alias="HOLDFAST_WORKERS")
@@ -46,6 +47,10 @@ class EngineSettings(BaseSettings):
     """How large a run's input, a channel's value and the values of a thread may be, each; see `limits`."""
     feed_mb: float = Field(default=64.0, ge=1, le=1000, alias="HOLDFAST_FEED_MB")
     """How much of a run's events Valkey keeps; the oldest go first."""
+    database_wait_seconds: float = Field(
+        default=300.0, ge=0, le=86_400, alias="HOLDFAST_DATABASE_WAIT_SECONDS"
+    )
+    """How long a start waits for a Postgres that is away."""
     migration_timeout_seconds: float = Field(default=60.0, gt=0, alias="HOLDFAST_MIGRATION_TIMEOUT_SECONDS")
     """How long a start waits for another one's migrations."""
     callback_retry_hours: float = Field(default=72.0, gt=0, le=8760, alias="HOLDFAST_CALLBACK_RETRY_HOURS")
@@ -84,7 +89,22 @@ class EngineSettings(BaseSettings):
             return libpq_dsn(self.database_uri)
         if self.postgres_uri:
             return libpq_dsn(self.postgres_uri, variable="POSTGRES_URI")
-        raise EngineError("Neither DATABASE_URI nor POSTGRES_URI is set. Set one of them.")
+        instead = near_miss(os.environ, "DATABASE_URI")
+        raise EngineError(f"DATABASE_URI is not set{instead and f'; {instead}'}. Set it to {WANTED}.")
+
+
+def require_redis_uri(redis_uri: str) -> None:
+    """Refuse to go on without Valkey's address.
+
+    Raises:
+        EngineError: It is empty; names what is set instead.
+    """
+    if not redis_uri:
+        instead = near_miss(os.environ, "REDIS_URI")
+        raise EngineError(
+            f"REDIS_URI is not set{instead and f'; {instead}'}. Set it to redis://HOST:6379 "
+            "(Valkey, or Redis 6.2 or newer)."
+        )
 
 
 @functools.cache

@@ -3,19 +3,27 @@
 The library's store puts operations in a queue and does one batch at a time, in which one bad operation fails
 the others of the same moment, and a slow embedding holds up all. Here each operation runs by itself, over
 the loop's pool.
+
+A run gets a store of its own, which knows the run's lease: what it writes is written in a transaction that
+asks for the lease first, so a worker that lost its run changes no memory any more. With `encryption` in
+langgraph.json values are sealed here, whoever writes them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
-from collections.abc import Iterable
-from typing import Any, Final, cast
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
+import psycopg
 from langgraph.store.base import (
     BaseStore,
     GetOp,
+    Item,
     ListNamespacesOp,
     Op,
     PutOp,
@@ -27,11 +35,16 @@ from langgraph.store.base import (
 from langgraph.store.postgres.aio import AsyncPostgresStore
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
 from starlette.exceptions import HTTPException
 
+from langgraph_runtime_holdfast.checkpoint_writer import LEASE_LOST
 from langgraph_runtime_holdfast.database import pool
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.store_filter import Compiled, compile_filter
+
+if TYPE_CHECKING:
+    from langgraph_runtime_holdfast.ops.lease import Lease
 
 _LONGEST_NAME_BYTES: Final = 2000
 """Of namespace and key together; an index row of Postgres holds little more."""
@@ -51,6 +64,10 @@ _FORGET_VECTORS: Final = """
 DELETE FROM store_vectors WHERE (prefix, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 """
 
+_REQUIRE_LEASE: Final = "SELECT require_lease(%s, %s)"
+_SEALED: Final = "__encryption_context__"
+"""The key by which the server knows an encrypted object."""
+
 _stores: dict[asyncio.AbstractEventLoop, LoopStore] = {}
 _config: dict[str, Any] | None = None
 
@@ -66,26 +83,86 @@ class LoopStore(AsyncPostgresStore):
 
     def __init__(self) -> None:
         """Use this loop's pool, and `store` of langgraph.json."""
+        self._lease: Lease | None = None
         super().__init__(cast("Any", pool()), index=cast("Any", index_config()), ttl=_ttl_config())
+
+    def of(self, lease: Lease) -> LoopStore:
+        """Give the same store to a run: its writes need the lease, whatever thread or task they come from."""
+        own = copy.copy(self)
+        own._lease = lease
+        own._task = None
+        return own
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Run operations together.
 
         Raises:
             HTTPException: 422, a value that the store cannot hold or look for; nothing was done then.
+            LeaseLostError: The run that asks is another worker's now, or was deleted; nothing was done.
         """
-        return await super().abatch([_checked(op) for op in ops])
+        from langgraph_runtime_holdfast.ops.lease import LeaseLostError
+
+        checked = [_checked(op) for op in ops]
+        try:
+            results = await super().abatch([await _opened_put(op) for op in checked])
+        except psycopg.DatabaseError as error:
+            if error.sqlstate != LEASE_LOST or self._lease is None:
+                raise
+            self._lease.lose()
+            raise LeaseLostError(
+                "The run is another worker's now, or was deleted; the store takes nothing more from it."
+            ) from None
+        await _open_items(results)
+        return results
+
+    async def _execute_batch(
+        self, grouped_ops: dict[Any, Any], results: list[Result], conn: Any = None
+    ) -> None:
+        reads = {kind: ops for kind, ops in grouped_ops.items() if kind is not PutOp}
+        if reads:
+            await super()._execute_batch(reads, results, conn)
+        if PutOp not in grouped_ops:
+            return
+        # An embedding takes its time: it is there before there is a connection, and a lock on the run.
+        recorder = _Recorder()
+        await self._batch_put_ops(grouped_ops[PutOp], cast("AsyncCursor[DictRow]", recorder))
+        statements = [(query, await _sealed(parameters)) for query, parameters in recorder.statements]
+        async with self._cursor(pipeline=True) as cursor, self._late(cursor) as late:
+            for query, parameters in statements:
+                await late.execute(query, parameters)
+
+    async def _batch_get_ops(self, get_ops: Any, results: list[Result], cur: AsyncCursor[DictRow]) -> None:
+        # A read moves the date on which an item expires.
+        async with self._late(cur) as late:
+            await super()._batch_get_ops(get_ops, results, late)
 
     async def _batch_search_ops(
         self, search_ops: Any, results: list[Result], cur: AsyncCursor[DictRow]
     ) -> None:
         if not self.index_config:
-            await super()._batch_search_ops(search_ops, results, cur)
+            async with self._late(cur) as late:
+                await super()._batch_search_ops(search_ops, results, late)
             return
         # A setting of the session would be lost, or somebody else's, behind a pooler.
-        async with cur.connection.transaction():
-            await cur.execute(_SEARCH_ON)
-            await super()._batch_search_ops(search_ops, results, cur)
+        async with AsyncExitStack() as transaction, self._late(cur, transaction) as late:
+            await super()._batch_search_ops(search_ops, results, late)
+
+    @asynccontextmanager
+    async def _late(
+        self, cursor: AsyncCursor[DictRow], transaction: AsyncExitStack | None = None
+    ) -> AsyncIterator[AsyncCursor[DictRow]]:
+        """Give a cursor whose first statement comes together with what has to be before it.
+
+        What a pipeline sends at once is one transaction; a search has one of its own, for its setting.
+        """
+        lease = self._lease
+        first: list[tuple[str, Sequence[Any]]] = []
+        # What a run has left running when it ended may still remember something.
+        if lease is not None and not lease.has_ended:
+            first.append((_REQUIRE_LEASE, [lease.run_id, lease.token]))
+        if transaction is not None:
+            first.append((_SEARCH_ON, []))
+        yield cast("AsyncCursor[DictRow]", _LateCursor(cursor, first, transaction))
 
     def _prepare_batch_PUT_queries(self, put_ops: Any) -> Any:  # noqa: N802 - the library's name
         queries, embedding_request = super()._prepare_batch_PUT_queries(put_ops)
@@ -100,8 +177,47 @@ class LoopStore(AsyncPostgresStore):
         return compile_filter(value)
 
 
+class _Recorder:
+    """Takes the statements of the library's puts."""
+
+    def __init__(self) -> None:
+        self.statements: list[tuple[str, Sequence[Any]]] = []
+
+    async def execute(self, query: str, parameters: Sequence[Any]) -> None:
+        self.statements.append((query, parameters))
+
+
+class _LateCursor:
+    """A cursor that asks for the lease with its first statement, and not before a text is embedded."""
+
+    def __init__(
+        self,
+        cursor: AsyncCursor[DictRow],
+        first: Sequence[tuple[str, Sequence[Any]]],
+        transaction: AsyncExitStack | None,
+    ) -> None:
+        self._cursor = cursor
+        self._first = first
+        self._transaction = transaction
+        self.fetchall = cursor.fetchall
+
+    async def execute(self, query: str, parameters: Sequence[Any]) -> None:
+        first, self._first = self._first, ()
+        if first and self._transaction is not None:
+            await self._transaction.enter_async_context(self._cursor.connection.transaction())
+        for each in (*first, (query, parameters)):
+            await self._cursor.execute(*each)
+
+
 def Store(*args: Any, **kwargs: Any) -> LoopStore:  # noqa: N802 - the name that the API calls
-    """This loop's store."""
+    """This loop's store; a run's own, where one is worked on."""
+    from langgraph_runtime_holdfast.ops.lease import current_lease
+
+    found, lease = _of_loop(), current_lease()
+    return found if lease is None else found.of(lease)
+
+
+def _of_loop() -> LoopStore:
     loop = asyncio.get_running_loop()
     found = _stores.get(loop)
     # A pool that was closed and opened again is another one.
@@ -199,6 +315,40 @@ def _checked_put(op: PutOp) -> PutOp:
         return op._replace(value=orjson.loads(json_text(op.value)))
     except TypeError as error:
         raise _invalid("value", f"must be JSON: {error}") from error
+
+
+async def _opened_put(op: Op) -> Op:
+    """Return a put in plain text, as its texts are embedded; the API has sealed what it was given."""
+    if isinstance(op, PutOp) and op.value is not None and _SEALED in op.value:
+        return op._replace(value=await _opened(op.value))
+    return op
+
+
+async def _sealed(parameters: Sequence[Any]) -> Sequence[Any]:
+    """Return a statement's parameters with its values sealed, if encryption is configured."""
+    from langgraph_runtime_holdfast.ops.encryption import encrypted, using_custom_encryption
+
+    if not using_custom_encryption():
+        return parameters
+    return [
+        Jsonb((await encrypted({"value": each.obj}, "store", ["value"]))["value"])
+        if isinstance(each, Jsonb)
+        else each
+        for each in parameters
+    ]
+
+
+async def _open_items(results: Sequence[Result]) -> None:
+    for result in results:
+        for item in result if isinstance(result, list) else [result]:
+            if isinstance(item, Item) and _SEALED in item.value:
+                item.value = await _opened(item.value)
+
+
+async def _opened(value: Any) -> Any:
+    from langgraph_runtime_holdfast.ops.encryption import decrypted
+
+    return (await decrypted({"value": value}, "store", ["value"]))["value"]
 
 
 def _check_name(namespace: tuple[str, ...], key: str = "") -> None:

@@ -46,7 +46,7 @@ class Delivery:
 class Receiver(ThreadingHTTPServer):
     """Keeps what comes under each path, and gives the answers laid out for it; then 200.
 
-    An answer is a status with headers; the status 0 hangs until `released`.
+    An answer is a status with headers, of which `x-say` is the text; the status 0 hangs until `released`.
     """
 
     daemon_threads = True
@@ -81,8 +81,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(status)
             for key, value in extra.items():
                 self.send_header(key, value)
-            self.send_header("content-length", "0")
+            said = extra.get("x-say", "").encode()
+            self.send_header("content-length", str(len(said)))
             self.end_headers()
+            self.wfile.write(said)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""

@@ -123,7 +123,6 @@ def running_holdfast_server(
         DATABASE_URI=database_uri,
         REDIS_URI=services.valkey_uri,
         REDIS_KEY_PREFIX=database_uri.rsplit("/", 1)[1] + ":",
-        LANGGRAPH_POSTGRES_POOL_MAX_SIZE="48",
         **given,
     )
     with _running(Part("holdfast", command, variables, home, log=home / "server.log"), port) as url:

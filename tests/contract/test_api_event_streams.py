@@ -17,7 +17,7 @@ from tests.contract.api import Sdk, expect_refusals, parts_of, until_status
 async def events_until(stream: Any, *ends: str) -> list[Any]:
     """The events of a thread of the second protocol, up to a point in its life."""
     found = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for event in stream:
             found.append(event)
             if event.get("method") == "lifecycle" and event["params"]["data"]["event"] in ends:
@@ -30,7 +30,7 @@ async def test_the_second_protocol(sdk: Sdk, transport: Any) -> None:
     async with sdk.threads.stream(assistant_id="talker", transport=transport) as thread:
         await thread.run.start(input={"messages": [{"role": "user", "content": "one two three"}]})
         events = await events_until(thread.events, "completed")
-        final = await asyncio.wait_for(thread.output, 20)
+        final = await asyncio.wait_for(thread.output, 60)
     said = [event["params"]["data"] for event in events if event.get("method") == "messages"]
     assert [part["delta"]["text"] for part in said if part["event"] == "content-block-delta"] == [
         *("one ", "two ", "three ")
@@ -45,7 +45,7 @@ async def test_the_second_protocol_answers_an_interrupt(sdk: Sdk) -> None:
     thread_id = (await sdk.threads.create())["thread_id"]
     async with sdk.threads.stream(thread_id, assistant_id="asks_freely") as thread:
         await thread.run.start(input={"text": "x"})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for _ in thread.values:
                 pass
             assert thread.interrupted
@@ -76,7 +76,7 @@ async def test_the_second_protocol_replays_a_finished_thread(sdk: Sdk, http: htt
 
 async def test_the_websocket_answers_commands(server_url: str) -> None:
     address = f"{server_url.replace('http', 'ws', 1)}/threads/{uuid.uuid4()}/stream/events"
-    async with asyncio.timeout(20), connect_websocket(address) as socket:
+    async with asyncio.timeout(60), connect_websocket(address) as socket:
         await socket.send("nonsense")
         assert json.loads(await socket.recv())["error"] == "invalid_argument"
         await socket.send(json.dumps({"id": 1, "method": "sing"}))

@@ -60,7 +60,7 @@ async def test_metrics_of_the_queue_and_the_pools(http: httpx.AsyncClient) -> No
         missing = [name for name in names if f"lg_api_{name}" not in answer]
         return not missing
 
-    await until(all_there, f"the gauges are there: {names}", seconds=10)
+    await until(all_there, f"the gauges are there: {names}")
 
 
 async def test_mcp(http: httpx.AsyncClient) -> None:

@@ -167,7 +167,7 @@ async def test_of_a_finished_run_that_was_not_kept(sdk: Sdk) -> None:
     thread_id = (await sdk.threads.create())["thread_id"]
     run = await sdk.runs.create(thread_id, "echo", input=INPUTS["echo"])
     await sdk.runs.join(thread_id, run["run_id"])
-    parts = await asyncio.wait_for(collected(sdk.runs.join_stream(thread_id, run["run_id"])), 10)
+    parts = await asyncio.wait_for(collected(sdk.runs.join_stream(thread_id, run["run_id"])), 60)
     assert "error" not in {part.event for part in parts}
 
 
@@ -180,7 +180,7 @@ async def test_of_a_thread_over_several_runs(sdk: Sdk, http: httpx.AsyncClient) 
         found: list[StreamPart] = []
         headers = {"last-event-id": last_event_id} if last_event_id else {}
         path = f"/threads/{thread_id}/stream?stream_modes=run_modes,lifecycle,state_update"
-        async with asyncio.timeout(20), http.stream("GET", path, headers=headers) as answer:
+        async with asyncio.timeout(60), http.stream("GET", path, headers=headers) as answer:
             open_.set()
             async for part in parts_of(answer):
                 found.append(part)

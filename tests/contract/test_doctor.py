@@ -13,7 +13,11 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.store.postgres.aio import AsyncPostgresStore
 
+from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.migrate import migrate
 from tests.contract.engines import GRAPHS, Services, environment
 from tests.contract.pgbouncer import running_pgbouncer
 
@@ -101,6 +105,69 @@ def test_every_fault_is_found_in_one_examination(
     refused = run(project, "serve", "--port", "0", **given, HOLDFAST_REPLICAS="100")
     assert refused.returncode == 2
     assert "schema version 9999" in refused.stderr
+
+
+AEGRA = (
+    "CREATE TABLE assistant (assistant_id text); CREATE TABLE assistant_versions (a text); "
+    "CREATE TABLE thread (thread_id text); CREATE TABLE runs (a text); CREATE TABLE alembic_version (v text)"
+)
+IMAGE = (
+    "CREATE TABLE assistant (a uuid); CREATE TABLE thread (t uuid); CREATE TABLE run (r uuid); "
+    "CREATE TABLE cron (c uuid); CREATE TABLE schema_migrations (version bigint)"
+)
+LANGHOST = (
+    "CREATE TABLE assistants (a uuid); CREATE TABLE assistant_versions (a uuid); "
+    "CREATE TABLE threads (t uuid); CREATE TABLE runs (r uuid); CREATE TABLE crons (c uuid)"
+)
+ABANDONED = (
+    "CREATE TABLE run (id int); "
+    "CREATE TABLE holdfast_migration (version int PRIMARY KEY, name text, applied_at timestamptz)"
+)
+ALL_OBJECTS = "SELECT oid, relname, relfilenode FROM pg_class WHERE oid >= 16384 ORDER BY oid"
+
+
+@pytest.mark.parametrize(
+    ("name", "tables", "expected"),
+    [
+        ("aegra", AEGRA, "the tables of Aegra"),
+        ("image", IMAGE, "the tables of the official LangGraph image"),
+        ("langhost", LANGHOST, "the tables of langhost"),
+        ("own", "CREATE SCHEMA x; CREATE TABLE run (id int)", r"tables of another program .* \(run\)"),
+        # What a migration of the past left which failed at somebody else's table.
+        ("abandoned", ABANDONED, "tables of another program"),
+    ],
+)
+async def test_a_database_of_somebody_else_is_refused_as_it_is(
+    project: Path, services: Services, name: str, tables: str, expected: str
+) -> None:
+    uri = services.make_database(f"foreign_{name}")
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(tables)
+        before = connection.execute(ALL_OBJECTS).fetchall()
+        with pytest.raises(EngineError, match=f"not this engine's: .*{expected}.*CREATE DATABASE"):
+            await migrate(uri, timeout_seconds=30)
+        if name == "aegra":  # as people meet it, once
+            given = {"DATABASE_URI": uri, "REDIS_URI": services.valkey_uri}
+            for command in (("migrate",), ("serve", "--port", "0")):
+                refused = run(project, *command, **given)
+                assert refused.returncode == 2
+                assert "the tables of Aegra" in refused.stderr
+                assert "Traceback" not in refused.stderr
+            _, found, _ = examine(project, **given)
+            assert found["schema"]["level"] == "problem"
+            assert "CREATE DATABASE holdfast" in found["schema"]["cure"]
+        assert connection.execute(ALL_OBJECTS).fetchall() == before
+
+
+async def test_checkpoints_and_store_of_a_project_before_are_welcome(services: Services) -> None:
+    uri = services.make_database("foreign_not")
+    async with (
+        AsyncPostgresSaver.from_conn_string(uri) as saver,
+        AsyncPostgresStore.from_conn_string(uri) as store,
+    ):
+        await saver.setup()
+        await store.setup()
+    assert await migrate(uri, timeout_seconds=30)
 
 
 def test_a_start_refuses_what_the_doctor_refuses(project: Path, services: Services) -> None:

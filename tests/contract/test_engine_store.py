@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from langgraph_runtime_holdfast.database import Handle
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.migrate import migrate
 from tests.contract.engine_pool import engine_pool
+from tests.contract.engine_rows import insert_run
 from tests.contract.engines import Services
 
 if TYPE_CHECKING:
@@ -130,6 +132,57 @@ async def test_part_of_a_minute_expires(store: LoopStore, handle: Handle) -> Non
     assert await store.aget(("brief",), "k") is None
     assert await store.asearch(("brief",)) == []
     assert await store.sweep_ttl() == 1
+
+
+async def test_a_run_that_lost_its_lease_changes_no_memory(handle: Handle) -> None:
+    """Neither by a put, a delete or a read that renews, from the loop or another thread."""
+    from langgraph_api.asyncio import ValueEvent
+
+    from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError
+    from langgraph_runtime_holdfast.ops.run_queue import claim, put_back
+    from langgraph_runtime_holdfast.store import Store
+
+    async def claimed() -> Lease:
+        ((_, lease, _),) = await claim(1)
+        return lease
+
+    async def kept() -> Any:
+        return await handle.fetch(
+            "SELECT key, value, expires_at FROM store WHERE prefix = 'held' ORDER BY key"
+        )
+
+    await insert_run(handle, uuid.uuid4(), "pending")
+    old = await claimed()
+    with old.entered(ValueEvent()):
+        store = Store()
+    await store.aput(("held",), "a", {"text": "mine"}, ttl=60)
+    await asyncio.to_thread(store.put, ("held",), "b", {"text": "mine"}, ttl=60)
+    before = await kept()
+    assert [row["key"] for row in before] == ["a", "b"]
+
+    old.is_handed_back = True
+    assert await put_back(handle, old, None)
+    new = await claimed()
+    calls = [
+        store.aput(("held",), "a", {"text": "late"}),
+        store.adelete(("held",), "b"),
+        store.aget(("held",), "a"),
+        store.asearch(("held",), query="mine"),
+        asyncio.to_thread(store.put, ("held",), "c", {"text": "late"}),
+    ]
+    refused = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(each) for each in refused] == [LeaseLostError] * len(calls)
+    assert await kept() == before
+    assert old.is_lost
+
+    with new.entered(ValueEvent()):
+        store = Store()
+    await store.aput(("held",), "a", {"text": "new"})
+    # What it has begun and not waited for may come after its end.
+    new.has_ended = True
+    assert await put_back(handle, new, None)
+    await store.adelete(("held",), "b")
+    assert [row["value"]["text"] for row in await kept()] == ["new"]
 
 
 async def test_other_dimensions_stop_the_start(handle: Handle, database_uri: str) -> None:

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from langgraph_runtime_holdfast.database import Handle, Parameters, Row, close_pool
-from langgraph_runtime_holdfast.migrate import FOLDER
+from langgraph_runtime_holdfast.foreign import FOLDER
 from tests.contract.engine_pool import engine_pool
 from tests.contract.engines import Services
 

@@ -207,7 +207,7 @@ async def test_a_thread_stream_has_one_order_and_resumes_anywhere_in_it(handle: 
         events = Threads.Stream.join_event_streaming(
             thread_id, last_event_id=last_event_id, stream_modes=EVERYTHING
         )
-        async with asyncio.timeout(20), aclosing(events):
+        async with asyncio.timeout(60), aclosing(events):
             return [await anext(events) for _ in range(count)]
 
     count = 2 * (20 + 20 + 1) + 1

@@ -173,7 +173,7 @@ async def row_once(
 
 async def until(condition: Callable[[], Awaitable[bool]], shown: Callable[[], object] = str) -> None:
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await condition():  # noqa: ASYNC110 - the condition is in another process
                 await asyncio.sleep(0.02)
     except TimeoutError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.errors import ConflictError
 
 from langgraph_runtime_holdfast.loop_watchdog import BLOCKED_SECONDS
 from tests.contract.api import Sdk, statuses, thread_after, until, until_status, values_of
@@ -76,6 +77,44 @@ async def test_runs_of_a_thread_keep_their_order(replicas: tuple[Sdk, Sdk]) -> N
         run = await replicas[number % 2].runs.create(thread_id, "echo", input={"text": str(number)})
     await until_status(replicas[0], thread_id, run["run_id"], "success")
     assert (await values_of(replicas[1], thread_id))["heard"] == [str(number) for number in range(10)]
+
+
+async def test_no_update_that_was_acknowledged_is_lost(replicas: tuple[Sdk, Sdk]) -> None:
+    """Neither beside another nor beside a run that begins in between: it is in the state, or was refused."""
+
+    async def one() -> tuple[list[str], list[str]]:
+        thread_id = await thread_after(replicas[0], "echo", {"text": "first"})
+        said = {"first"}
+
+        async def tell(what: str, change: Awaitable[Any]) -> None:
+            try:
+                await change
+            except ConflictError:
+                return
+            said.add(what)
+
+        for number in range(6):
+            # As the SDK has it when a thread is made with its history.
+            steps = [
+                {"updates": [{"values": {"heard": [f"{number}-steps-{n}"]}, "as_node": "say"}]}
+                for n in range(2)
+            ]
+            whole = {"thread_id": thread_id, "if_exists": "do_nothing", "supersteps": steps}
+            here, there = replicas[number % 2], replicas[(number + 1) % 2]
+            run, *_ = await asyncio.gather(
+                there.runs.create(thread_id, "echo", input={"text": f"{number}-run"}),
+                tell(f"{number}-a", here.threads.update_state(thread_id, {"heard": [f"{number}-a"]})),
+                tell(f"{number}-b", there.threads.update_state(thread_id, {"heard": [f"{number}-b"]})),
+                tell(f"{number}-steps-1", here.http.post("/threads", json=whole)),
+            )
+            await there.runs.join(thread_id, run["run_id"])
+            said.add(f"{number}-run")
+            if f"{number}-steps-1" in said:
+                said.add(f"{number}-steps-0")
+        return sorted(said), sorted((await values_of(there, thread_id))["heard"])
+
+    for acknowledged, heard in await asyncio.gather(*(one() for _ in range(8))):
+        assert heard == acknowledged
 
 
 async def test_cancel_crosses_over(replicas: tuple[Sdk, Sdk]) -> None:

@@ -48,7 +48,8 @@ async def stand(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     """Real services and servers for one scenario; what it measured goes into the report."""
     mark = request.node.get_closest_marker(MARK)
     assert mark is not None, "a test that takes `stand` is marked with @scenario"
-    made = Stand(Outcome(mark.kwargs["kind"], mark.kwargs["name"]), tmp_path, mark.kwargs["setup"])
+    outcome = Outcome(mark.kwargs["kind"], mark.kwargs["name"], durability=request.param)
+    made = Stand(outcome, tmp_path, mark.kwargs["setup"])
     async with made.running():
         yield made
     request.config.stash[_report].add(made.outcome)

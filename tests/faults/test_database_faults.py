@@ -7,7 +7,8 @@ import asyncio
 from tests.faults.rig.crowd import Crowd
 from tests.faults.rig.disk import CAN_MOUNT
 from tests.faults.rig.scenario import scenario
-from tests.faults.rig.stand import Setup, Stand
+from tests.faults.rig.setup import Setup
+from tests.faults.rig.stand import Stand
 
 _BETWEEN_KILLS_SECONDS = 1.0
 
@@ -36,7 +37,7 @@ async def test_an_immediate_restart(stand: Stand) -> None:
     await stand.check()
 
 
-@scenario("Postgres", "away for 20 s")
+@scenario("Postgres", "away for 20 s", durability=("sync", "async"))
 async def test_twenty_seconds_without_postgres(stand: Stand) -> None:
     async with stand.fault():
         await stand.postgres.crash()

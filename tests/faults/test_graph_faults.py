@@ -9,7 +9,8 @@ import pytest
 
 from sdk_client import RunFailedError
 from tests.faults.rig.scenario import scenario
-from tests.faults.rig.stand import Setup, Stand
+from tests.faults.rig.setup import Setup
+from tests.faults.rig.stand import Stand
 
 BLOCKED_SECONDS = 30.0
 

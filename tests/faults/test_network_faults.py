@@ -6,7 +6,8 @@ import asyncio
 import sys
 
 from tests.faults.rig.scenario import scenario
-from tests.faults.rig.stand import Setup, Stand
+from tests.faults.rig.setup import Setup
+from tests.faults.rig.stand import Stand
 
 CUT_SECONDS = 20.0
 

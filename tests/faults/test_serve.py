@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,7 +21,7 @@ import pytest
 from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
 from langgraph_runtime_holdfast.local.valkey import EmbeddedValkey
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 180.0
 COMMAND = [sys.executable, "-m", "langgraph_runtime_holdfast", "serve"]
 AUTHORISED = {"x-api-key": "the-key"}
 GRAPH = """
@@ -151,19 +152,6 @@ def test_threads_are_there_again_after_everything_was_killed(project: Path) -> N
         assert process.wait(DEADLINE_SECONDS) == 128 + signal.SIGTERM
 
 
-def test_the_roles_share_the_work(project: Path, services: dict[str, str]) -> None:
-    with (
-        serving(project, "--role", "api", "--workers", "2", **services) as (api, api_process),
-        serving(project, "--role", "queue", "--jobs", "3", **services) as (queue, queue_process),
-    ):
-        assert run(api, "/runs/wait", "twice") == {"text": "eciwt"}
-        assert queue.get("/metrics?format=json").json()["workers"]["max"] == 3
-        assert queue.post("/threads", json={}).status_code == 404
-        for process in (queue_process, api_process):
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(DEADLINE_SECONDS) in (0, -signal.SIGTERM)
-
-
 @pytest.mark.parametrize(
     ("change", "options", "given", "expected"),
     [
@@ -182,7 +170,12 @@ def test_the_roles_share_the_work(project: Path, services: dict[str, str]) -> No
             {"DATABASE_URI": "mysql://u:hidden@h/d"},
             "DATABASE_URI begins with mysql://",
         ),
-        (("auth.py", AUTH), (), {"REDIS_URI": ""}, "REDIS_URI is not set"),
+        (
+            ("auth.py", AUTH),
+            (),
+            {"REDIS_URI": "", "REDIS_URL": "redis://h"},
+            "not set; REDIS_URL is set instead",
+        ),
         (("auth.py", AUTH), ("--role", "queue"), {"DATABASE_URI": ""}, "--role queue shares a database"),
         (("auth.py", AUTH), ("--role", "api", "--jobs", "2"), {}, "--jobs is for what executes runs"),
     ],
@@ -191,7 +184,11 @@ def test_a_start_that_cannot_be_says_why_and_never_the_password(
     project: Path, change: tuple[str, str], options: tuple[str, ...], given: dict[str, str], expected: str
 ) -> None:
     (project / change[0]).write_text(change[1])
-    services = {"DATABASE_URI": "postgresql://u:hidden@127.0.0.1:9/d", "REDIS_URI": "redis://127.0.0.1:9"}
+    services = {
+        "DATABASE_URI": "postgresql://u:hidden@127.0.0.1:9/d",
+        "REDIS_URI": "redis://127.0.0.1:9",
+        "HOLDFAST_DATABASE_WAIT_SECONDS": "0",
+    }
     ended = subprocess.run(
         [*COMMAND, "--port", "0", *options],
         cwd=project,
@@ -207,6 +204,98 @@ def test_a_start_that_cannot_be_says_why_and_never_the_password(
     assert expected in lines.pop()
     assert "hidden" not in ended.stdout + ended.stderr
     assert not (project / ".holdfast" / "postgres").exists()
+
+
+def test_with_a_json_log_the_error_is_an_object(project: Path, services: dict[str, str]) -> None:
+    wrong = services["DATABASE_URI"].replace("holdfast:", "holdfast:not-", 1)
+    # What no waiting cures is told at once, although a start waits for a Postgres that is away.
+    ended = subprocess.run(
+        [*COMMAND, "--port", "0"],
+        cwd=project,
+        env=environment(services | {"DATABASE_URI": wrong, "LOG_JSON": "true"}),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    told = json.loads(line)
+    assert told["level"] == "error"
+    assert "password authentication failed" in told["event"]
+    assert all(json.loads(line)["level"] for line in ended.stdout.splitlines())
+
+
+@pytest.mark.timeout(600)  # four processes start, on a machine that may be busy
+def test_the_roles_share_the_work_and_live_without_the_database(
+    project: Path, services: dict[str, str]
+) -> None:
+    postgres = EmbeddedPostgres(project / "probed", free_port())
+    with ExitStack() as held:
+        held.callback(postgres.stop)
+        postgres.start()
+        postgres.wait_until_ready()
+        given = services | {"DATABASE_URI": postgres.uri}
+        postgres.stop()
+        api, api_process = held.enter_context(serving(project, "--role", "api", "--workers", "2", **given))
+        queue, queue_process = held.enter_context(serving(project, "--role", "queue", "--jobs", "3", **given))
+        both = ((api, api_process), (queue, queue_process))
+
+        # While they wait for it to come up:
+        for client, _ in both:
+            assert client.get("/ok").json()["ok"] is True
+            not_ready = client.get("/ok?check_db=1")
+            assert (not_ready.status_code, not_ready.json()["ok"]) == (503, False)
+        refused = api.post("/threads", json={})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+
+        postgres.start()
+        for client, process in both:
+            wait_for(partial(is_ready, client, process), "the server is ready")
+        assert run(api, "/runs/wait", "twice") == {"text": "eciwt"}
+        assert queue.get("/metrics?format=json").json()["workers"]["max"] == 3
+        assert queue.post("/threads", json={}).status_code == 404
+
+        # While it hangs:
+        processes = of_postgres(postgres)
+        held.callback(resume, processes)
+        for each in processes:
+            each.suspend()
+        for client, _ in both:
+            assert client.get("/ok").status_code == 200
+            hung = client.get("/ok?check_db=1")
+            assert hung.status_code == 503
+            assert "The database does not answer now" in hung.json()["detail"]
+        resume(processes)
+        for client, process in both:
+            wait_for(partial(is_ready, client, process), "the server is ready again")
+
+        for process in (queue_process, api_process):
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(DEADLINE_SECONDS) in (0, -signal.SIGTERM)
+    for log in project.glob("server-*.log"):
+        text = log.read_text()
+        assert "Waiting for it for up to 300 s" in text
+        assert "Traceback" not in text, text
+
+
+def of_postgres(postgres: EmbeddedPostgres) -> list[psutil.Process]:
+    main = psutil.Process(int((postgres.data / "postmaster.pid").read_text().split("\n", 1)[0]))
+    return [main, *main.children()]
+
+
+def resume(processes: list[psutil.Process]) -> None:
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            each.resume()
+
+
+def is_ready(client: httpx.Client, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, "the server ended"
+    try:
+        return client.get("/ok?check_db=1").is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_a_taken_port_is_told_at_once(project: Path) -> None:

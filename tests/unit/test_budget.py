@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 
-from langgraph_runtime_holdfast.budget import LEAST_OF_MAIN, Offer, check_fit, divide
+from langgraph_runtime_holdfast import budget
+from langgraph_runtime_holdfast.budget import LEAST_OF_MAIN, Offer, ProcessConnections, fit, plan, share_of
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.settings import EngineSettings
 
 STOCK = {"max_connections": 100, "reserved": 3, "own_limit": None, "others": 0, "is_pooled": False}
 
@@ -17,45 +18,64 @@ def offer(**changes: Any) -> Offer:
     return Offer(**{**STOCK, **changes})
 
 
-@pytest.mark.parametrize("jobs", [0, 1, 3, 10, 18])
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`fit` for a process with so many jobs, and so many servers."""
+
+    def fitted(given: Offer, *, jobs: int, isolated: bool, replicas: int = 1, **values: Any) -> Any:
+        values = {"HOLDFAST_REPLICAS": replicas, **values}
+        monkeypatch.setattr(budget, "settings", lambda: EngineSettings.model_validate(values))
+        monkeypatch.setattr(budget, "_jobs_here", lambda: (jobs, isolated))
+        return fit(given)
+
+    return fitted
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 3, 10, 18, 200])
 @pytest.mark.parametrize("isolated", [True, False])
-@pytest.mark.parametrize("pool_max", [40, 41, 150])
+@pytest.mark.parametrize(("bound", "share"), [(None, None), (None, 46), (41, None), (150, 46), (150, None)])
 def test_the_pools_of_a_process_are_never_more_than_was_said(
-    pool_max: int, jobs: int, isolated: bool
+    jobs: int, isolated: bool, bound: int | None, share: int | None
 ) -> None:
-    each = divide(pool_max, jobs=jobs, isolated=isolated)
-    assert each.main + each.loops * each.each_loop == pool_max
+    if isolated and jobs == 200 and (bound or share):
+        return  # refused, below
+    each = plan(jobs=jobs, isolated=isolated, bound=bound, share=share)
     assert each.main >= LEAST_OF_MAIN
-    assert each.total == pool_max + (1 if jobs else 0)
     assert each.loops == (jobs if isolated else min(jobs, 1))
+    assert not each.loops or each.each_loop >= (2 if isolated else 4)
+    assert bound is None or each.pools <= bound
+    assert share is None or each.total <= share
+    # A larger bound is used, where there is room for it.
+    assert bound is None or share is not None or each.pools == bound
 
 
-def test_too_few_for_so_many_loops_is_refused_with_the_number_that_would_do() -> None:
+def test_a_bound_that_is_too_small_is_refused_with_the_number_that_would_do() -> None:
     with pytest.raises(EngineError, match="Set it to at least 44"):
-        divide(43, jobs=20, isolated=True)
-    assert divide(44, jobs=20, isolated=True).main == LEAST_OF_MAIN
+        plan(jobs=20, isolated=True, bound=43, share=None)
+    assert plan(jobs=20, isolated=True, bound=44, share=None).main == LEAST_OF_MAIN
 
 
-def test_two_servers_of_the_default_size_fit_a_stock_postgres_and_three_do_not() -> None:
-    each = divide(40, jobs=10, isolated=True)
-    check_fit(each, 2, offer())
-    with pytest.raises(EngineError, match=r"are 123, and it gives .* = 92") as told:
-        check_fit(each, 3, offer())
-    fitting = int(re.findall(r"POOL_MAX_SIZE to (\d+)", str(told.value))[0])
-    check_fit(divide(fitting, jobs=10, isolated=True), 3, offer())
-    with pytest.raises(EngineError):
-        check_fit(divide(fitting + 1, jobs=10, isolated=True), 3, offer())
+@pytest.mark.parametrize("isolated", [True, False])
+def test_what_can_fit_fits_without_any_setting(fitted: Any, isolated: bool) -> None:
+    full = ProcessConnections(20, 10, 2, 1) if isolated else ProcessConnections(20, 1, 20, 1)
+    assert fitted(offer(), jobs=10, isolated=isolated) == full
+    # Two of them fit a stock Postgres as they are, three become smaller.
+    assert fitted(offer(), jobs=10, isolated=isolated, replicas=2) == full
+    assert fitted(offer(), jobs=10, isolated=isolated, replicas=3).total <= share_of(offer(), 3)
+    assert fitted(offer(max_connections=300), jobs=20, isolated=isolated).total == 61
+    assert fitted(offer(), jobs=10, isolated=isolated, HOLDFAST_WORKERS=3).total <= 30
 
 
-def test_a_limit_of_the_role_counts_and_a_pooler_hides_all_of_it() -> None:
-    each = divide(40, jobs=10, isolated=True)
-    with pytest.raises(EngineError, match="at most 30 for this role or database"):
-        check_fit(each, 1, offer(own_limit=30))
-    check_fit(each, 100, offer(is_pooled=True))
+def test_only_what_cannot_fit_is_refused_and_says_why(fitted: Any) -> None:
+    assert fitted(offer(), jobs=200, isolated=False).total <= 92
+    with pytest.raises(EngineError, match=r"1 x \(4 \+ 200 loops x 2 \+ 1 heartbeat = 405\) are 405"):
+        fitted(offer(), jobs=200, isolated=True)
+    with pytest.raises(EngineError, match=r"50 x \(4 \+ 4 for jobs .* = 92\. Run fewer servers or jobs"):
+        fitted(offer(), jobs=10, isolated=False, replicas=50)
 
 
-def test_no_pool_size_is_offered_that_would_be_refused_as_too_small() -> None:
-    with pytest.raises(EngineError) as told:
-        check_fit(divide(40, jobs=10, isolated=True), 50, offer())
-    assert "POOL_MAX_SIZE" not in str(told.value)
-    assert "Run fewer servers" in str(told.value)
+def test_a_limit_of_the_role_counts_and_a_pooler_hides_all_of_it(fitted: Any) -> None:
+    assert fitted(offer(own_limit=30), jobs=10, isolated=False).total == 30
+    with pytest.raises(EngineError, match="at most 8 for this role or database"):
+        fitted(offer(own_limit=8), jobs=10, isolated=False)
+    assert fitted(offer(is_pooled=True), jobs=10, isolated=False, replicas=100).total == 41

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +16,7 @@ from sdk_client import (
     PlatformUnavailableError,
     RefusedError,
     RetryPolicy,
+    RunResult,
 )
 from tests.unit.faulty_server import Fault, FaultyServer, faulty_server
 
@@ -74,6 +78,52 @@ async def test_a_server_that_stays_away_is_unavailable_and_nothing_is_left_runni
                 await client.submit("echo", {"text": "x"})
     assert caught.value.attempts == 6
     assert caught.value.__cause__ is not None
+
+
+async def test_every_kind_of_call_outlasts_a_restart_of_the_server() -> None:
+    # The defaults, with pauses scaled as the outage is: far more attempts than any bound on them would allow.
+    scaled = replace(RetryPolicy(), base_delay_seconds=0.005, max_delay_seconds=0.02)
+    async with faulty_server() as server, Client(server.url, retry=scaled) as client:
+        server.until_runs_end.clear()
+        run = await client.submit("echo", {"text": "x"})
+
+        async def watch() -> RunResult:
+            async with aclosing(client.watch(run)) as items:
+                return [item async for item in items if isinstance(item, RunResult)][-1]
+
+        waiting = [asyncio.create_task(client.join(run)), asyncio.create_task(watch())]
+        await server.has_asked(r"GET /threads/[^/]+/runs/[^/]+/(join|stream)$", times=2)
+        server.stop()
+        calls = [
+            asyncio.create_task(client.submit("echo", {"text": "x"}, request_id="once")),
+            asyncio.create_task(client.submit("echo", {"text": "x"}, conversation_id="talk")),
+            asyncio.create_task(client.threads.inspect(run.thread_id)),
+            asyncio.create_task(client.approvals.list_waiting()),
+            asyncio.create_task(client.cancel(run)),
+        ]
+        await asyncio.sleep(1.0)  # the outage itself
+        assert not any(task.done() for task in waiting + calls)
+        await server.start()
+        server.until_runs_end.set()
+        results = await asyncio.gather(*waiting)
+        assert [result.run_id for result in results] == [run.run_id] * 2
+        await asyncio.gather(*calls)
+        assert len(server.runs) == 3
+        await client.aclose()
+
+
+async def test_many_joins_need_no_more_connections_than_there_are_and_starve_no_create() -> None:
+    async with faulty_server() as server, Client(server.url) as client:
+        server.until_runs_end.clear()
+        run = await client.submit("echo", {"text": "x"})
+        joins = [asyncio.create_task(client.join(run)) for _ in range(150)]
+        await server.has_asked(r"GET /threads/[^/]+/runs/[^/]+/join$", times=100)
+        async with asyncio.timeout(15):  # before any of the long polls ends by itself
+            await client.submit("echo", {"text": "x"})
+        server.until_runs_end.set()
+        assert {result.run_id for result in await asyncio.gather(*joins)} == {run.run_id}
+        assert server.most_open_connections <= 200
+        await client.aclose()
 
 
 async def test_the_deadline_ends_a_request_in_flight() -> None:

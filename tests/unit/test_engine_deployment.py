@@ -64,6 +64,54 @@ def test_the_process_wins_over_dotenv(project: Path) -> None:
     assert load(project, env={"MODEL": "inline"}).environment["MODEL"] == "inline"
 
 
+def test_a_variable_wins_over_its_section(project: Path) -> None:
+    given = {
+        "LANGGRAPH_HTTP": '{"disable_mcp": false}',
+        "LANGGRAPH_AUTH": "{}",
+        "LANGGRAPH_STORE": "",
+        "LANGSERVE_GRAPHS": '{"two": "./app.py:graph"}',
+    }
+    ttl = {"ttl": {"default_ttl": 5}}
+    deployment = load(
+        project, given, http={"disable_mcp": True}, auth={"path": "./auth.py:auth"}, store=ttl, env={"A": "b"}
+    )
+    assert json.loads(deployment.environment["LANGGRAPH_HTTP"]) == {"disable_mcp": False}
+    assert json.loads(deployment.environment["LANGSERVE_GRAPHS"]) == {"two": "./app.py:graph"}
+    # An empty variable, as compose files make them, says nothing; an empty object says there is none.
+    assert json.loads(deployment.environment["LANGGRAPH_STORE"]) == ttl
+    assert not deployment.has_auth
+    assert set(deployment.overridden) == {"LANGGRAPH_HTTP", "LANGGRAPH_AUTH", "LANGSERVE_GRAPHS"}
+    assert load(project, http={"disable_mcp": True}).overridden == ()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("LANGGRAPH_HTTP", '{"app": s3cret}', r"LANGGRAPH_HTTP .* is not valid JSON: character 9"),
+        ("LANGGRAPH_WEBHOOKS", '["s3cret"]', "LANGGRAPH_WEBHOOKS .* must be a JSON object"),
+        ("LANGSERVE_GRAPHS", "{}", "LANGSERVE_GRAPHS .* must be a JSON object"),
+        ("LANGSERVE_GRAPHS", '{"one": "./no.py:graph"}', r"LANGSERVE_GRAPHS: graphs\.one names \./no\.py"),
+        ("LANGGRAPH_AUTH", '{"path": "./a.ts:auth"}', r"LANGGRAPH_AUTH: auth\.path is JavaScript"),
+        (
+            "LANGGRAPH_STORE",
+            '{"ttl": {"default_ttl": "s3cret"}}',
+            r"LANGGRAPH_STORE: store\.ttl\.default_ttl",
+        ),
+        (
+            "LANGGRAPH_CHECKPOINTER",
+            '{"backend": "mongo"}',
+            "LANGGRAPH_CHECKPOINTER: checkpointer.backend cannot",
+        ),
+    ],
+)
+def test_a_wrong_variable_is_named_without_its_value(
+    project: Path, variable: str, value: str, expected: str
+) -> None:
+    with pytest.raises(EngineError, match=expected) as caught:
+        load(project, {variable: value})
+    assert "s3cret" not in str(caught.value)
+
+
 def test_local_dependencies_are_importable(project: Path) -> None:
     (project / "src").mkdir()
     deployment = load(project, dependencies=[".", "./src", "httpx>=0.1"])

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from langgraph_runtime_holdfast.local.errors import LocalStackError
-from langgraph_runtime_holdfast.local.postgres import embedded_postgres
+from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres, embedded_postgres
 
 
 def test_data_stays_and_a_foreign_process_in_the_pid_file_is_no_obstacle(tmp_path: Path) -> None:
@@ -30,6 +30,29 @@ def test_data_stays_and_a_foreign_process_in_the_pid_file_is_no_obstacle(tmp_pat
         assert other.poll() is None
     finally:
         other.communicate(b"\n")
+
+
+def test_the_data_of_an_older_version_is_carried_over(tmp_path: Path) -> None:
+    folder = tmp_path / "postgres"
+    old = EmbeddedPostgres(folder, version="16")
+    try:
+        old.start()
+        old.wait_until_ready()
+        with psycopg.connect(old.uri) as connection:
+            connection.execute("CREATE EXTENSION vector")
+            connection.execute("CREATE TABLE kept AS SELECT '[1,2]'::vector AS value")
+    finally:
+        old.stop()
+    expected = r"Postgres 16 and this is 18\. Carry it over: .*upgrade"
+    with pytest.raises(LocalStackError, match=expected) as told, embedded_postgres(folder):
+        pass
+    command = str(told.value).split("Carry it over: ")[1].split()
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    with embedded_postgres(folder) as uri, psycopg.connect(uri) as connection:
+        assert connection.execute("SELECT value::text FROM kept").fetchone() == ("[1,2]",)
+        assert connection.info.server_version >= 180_000
+    assert (tmp_path / "postgres.16" / "data" / "PG_VERSION").read_text().strip() == "16"
 
 
 def test_an_interrupted_initdb_is_begun_anew(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """What the local stack reads before it starts: langgraph.json, .env, ports and secrets."""
 
 import json
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
 from langgraph_runtime_holdfast.local.errors import LocalStackError
+from langgraph_runtime_holdfast.local.ports import HOST, choose_ports
 from langgraph_runtime_holdfast.local.settings import LocalSettings
 from langgraph_runtime_holdfast.outbox.signing import signing_keys
 
@@ -55,6 +57,16 @@ def test_dotenv_wins_except_for_what_only_the_stack_reads(manifest: Path) -> Non
 def test_a_port_that_is_none_is_refused(manifest: Path, port: str) -> None:
     with pytest.raises(LocalStackError, match="HOLDFAST_PORT must be a port"):
         LocalSettings.load(manifest, environment={"HOLDFAST_PORT": port})
+
+
+def test_a_taken_port_is_passed_over_unless_somebody_chose_it(manifest: Path) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        assert port < choose_ports({"HOLDFAST_PORT": port}, ["HOLDFAST_PORT"])["HOLDFAST_PORT"]
+        with pytest.raises(LocalStackError, match=f"port {port} is taken .* set HOLDFAST_PORT"):
+            choose_ports({"HOLDFAST_PORT": port})
+    chosen = LocalSettings.load(manifest, environment={"HOLDFAST_PORT": "2024"}).default_ports
+    assert chosen == ["CALLBACKS_PORT", "HOLDFAST_POSTGRES_PORT"]
 
 
 def test_secrets_are_made_once_and_private(manifest: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import h11
 import httpx
 import pytest
 import stamina
 
-from sdk_client import ConfigurationError, RetryPolicy
+from sdk_client import ClientSettings, ConfigurationError, RetryPolicy
 from sdk_client.retry import (
     GaveUpError,
     call_with_retries,
@@ -18,6 +20,7 @@ from sdk_client.retry import (
     may_have_arrived,
     retry_after_seconds,
 )
+from sdk_client.turns import Turns
 
 REQUEST = httpx.Request("GET", "http://server/")
 
@@ -58,10 +61,10 @@ def test_retry_after_is_read_in_seconds_and_as_a_date() -> None:
     assert retry_after_seconds(httpx.ReadTimeout("")) is None
 
 
-def test_retry_after_is_honoured_within_the_bound_and_ends_the_call_beyond_it() -> None:
+def test_retry_after_is_honoured_within_the_bound() -> None:
     policy = RetryPolicy(max_retry_after_seconds=30.0)
     assert policy.pause_seconds(status_error(429, retry_after="30"), 1) == 30.0
-    assert policy.pause_seconds(status_error(429, retry_after="31"), 1) is None
+    assert policy.pause_seconds(status_error(429, retry_after="31"), 1) == 30.0
 
 
 def test_pauses_are_drawn_from_zero_to_a_doubling_bound() -> None:
@@ -95,6 +98,39 @@ async def test_a_pause_that_would_outlast_the_deadline_is_not_taken() -> None:
     assert caught.value.attempts == 1
 
 
+async def test_queueing_for_a_turn_is_not_taken_for_the_servers_silence() -> None:
+    turns, brief = Turns(1), RetryPolicy(deadline_seconds=0.5)
+
+    async def answer() -> str:
+        await asyncio.sleep(0.3)
+        return "answer"
+
+    # The second has queued for 0.3 s when its own 0.3 s begin.
+    two = [call_with_retries(answer, brief, turns=turns) for _ in range(2)]
+    assert await asyncio.gather(*two) == ["answer"] * 2
+
+
+async def test_nobody_queues_for_longer_than_the_deadline() -> None:
+    turns, brief = Turns(1), RetryPolicy(deadline_seconds=0.2)
+
+    async def hang() -> None:
+        await asyncio.sleep(60.0)
+
+    async with asyncio.timeout(30.0), turns.take(1.0):
+        with pytest.raises(GaveUpError):
+            await call_with_retries(hang, brief, turns=turns)
+
+
+def test_there_is_one_source_of_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ATTEMPTS", "DEADLINE_SECONDS"):
+        monkeypatch.delenv(f"HOLDFAST_RETRY_{name}", raising=False)
+    found = ClientSettings(HOLDFAST_URL="http://localhost:2024")  # type: ignore[arg-type]
+    policy = RetryPolicy()
+    assert (found.retry_attempts, found.retry_deadline_seconds) == (policy.attempts, policy.deadline_seconds)
+    assert (policy.attempts, policy.deadline_seconds) == (None, 120.0)
+
+
 async def test_staminas_testing_mode_removes_the_pauses() -> None:
     calls = 0
 
@@ -104,5 +140,5 @@ async def test_staminas_testing_mode_removes_the_pauses() -> None:
         raise httpx.ReadTimeout("")
 
     with stamina.set_testing(True, attempts=3), pytest.raises(GaveUpError):
-        await call_with_retries(fail, RetryPolicy(base_delay_seconds=5.0))
+        await call_with_retries(fail, RetryPolicy(base_delay_seconds=3.0))
     assert calls == 3

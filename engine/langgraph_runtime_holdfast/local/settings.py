@@ -42,6 +42,11 @@ class LocalSettings:
     environment: Mapping[str, str]
     """The process environment under the values of .env."""
 
+    @property
+    def default_ports(self) -> list[str]:
+        """The settings of ports that nobody has made."""
+        return [name for name in DEFAULT_PORTS if not self.environment.get(name)]
+
     @classmethod
     def load(
         cls, config: Path, engine: str = DEFAULT_ENGINE, environment: Mapping[str, str] | None = None

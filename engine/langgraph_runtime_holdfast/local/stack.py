@@ -47,6 +47,8 @@ class LocalStack:
         self.settings = settings
         self.environment: dict[str, str] = {}
         self.parts: list[RunningPart] = []
+        self.notes: list[str] = []
+        """What people should know of the start, a line each."""
         self._receiver = receiver
         self._report = report
         self._held = ExitStack()
@@ -97,7 +99,11 @@ class LocalStack:
         settings = self.settings
         settings.engine.check_installed()
         self._locks.append(self._held.enter_context(FolderLock(settings.home)).fileno)
-        ports = choose_ports({name: settings.ports[name] for name in ("HOLDFAST_PORT", "CALLBACKS_PORT")})
+        wanted = {name: settings.ports[name] for name in ("HOLDFAST_PORT", "CALLBACKS_PORT")}
+        ports = choose_ports(wanted, settings.default_ports)
+        for name, port in wanted.items():
+            if port and port != ports[name]:
+                self.notes.append(f"port {port} is taken: {name} is {ports[name]}")
         (settings.home / "logs").mkdir(exist_ok=True)
 
         # What is closed last is entered first.

@@ -71,6 +71,8 @@ def bring_up(
         settings = LocalSettings.load(config, engine)
         _check_command(workload)
         with LocalStack(settings, receiver, _report) as stack:
+            for note in stack.notes:
+                console.print(note, style="yellow")
             if workload:
                 code = _run_workload(stack, workload, parent)
             if serve_on:

@@ -111,6 +111,8 @@ class Lease:
     """The run goes on elsewhere, or later, and this attempt does not count."""
     is_settled: bool = False
     """Whoever waits for the run's end was told, or the run is in the queue again."""
+    has_ended: bool = False
+    """By this worker's own word."""
     has_next: bool = True
     """Another run may wait for this one's end."""
     listener: str | None = None

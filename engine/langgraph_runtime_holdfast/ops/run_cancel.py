@@ -2,6 +2,9 @@
 
 A wish to cancel is written into the run's row, where its worker's heartbeat finds it, and sent as a signal,
 which is quicker.
+
+One that waits and was never tried ends without a callback, as in the stock server. One that was tried, and
+waits to be tried again, has no worker that would tell its end, so its callback is written here.
 """
 
 from __future__ import annotations
@@ -12,10 +15,16 @@ from uuid import UUID
 
 from langgraph_runtime_holdfast import checkpoint_rows
 from langgraph_runtime_holdfast.database import Handle, Row, Transaction
+from langgraph_runtime_holdfast.ops.encryption import decrypted
 from langgraph_runtime_holdfast.ops.filters import restrict
+from langgraph_runtime_holdfast.ops.lease import Lease
 from langgraph_runtime_holdfast.ops.run_feed import append_end
+from langgraph_runtime_holdfast.ops.run_queue import RUN_FIELDS
 from langgraph_runtime_holdfast.ops.signals import signal_cancel, wake_all
 from langgraph_runtime_holdfast.ops.statement import Conditions
+from langgraph_runtime_holdfast.outbox import bell
+from langgraph_runtime_holdfast.outbox import rows as outbox
+from langgraph_runtime_holdfast.outbox.message import make_message
 
 _LOCK_THREADS: Final = """
 SELECT thread_id FROM thread WHERE thread_id = ANY(%(thread_ids)s) ORDER BY thread_id FOR NO KEY UPDATE
@@ -33,11 +42,19 @@ UPDATE run SET status = 'interrupted', updated_at = now(),
 FROM ended WHERE run.run_id = ended.run_id
 RETURNING run.run_id, run.thread_id
 """
-_ROLL_BACK_WAITING: Final = """
+# One that was handed back counts no attempt, and has its cause.
+_WAS_TRIED: Final = "(flight.attempt > 0 OR flight.first_error IS NOT NULL)"
+_TO_REPORT: Final = f"""
+SELECT {", ".join(f"run.{name}" for name in RUN_FIELDS)}, flight.attempt
+FROM run_inflight AS flight JOIN run USING (run_id)
+WHERE flight.run_id = ANY(%(run_ids)s) AND flight.status = 'pending' AND {_WAS_TRIED}
+  AND run.kwargs->>'webhook' IS NOT NULL
+"""  # noqa: S608 - constants
+_ROLL_BACK_WAITING: Final = f"""
 DELETE FROM run USING run_inflight AS flight
 WHERE flight.run_id = ANY(%(run_ids)s) AND flight.status = 'pending' AND run.run_id = flight.run_id
-RETURNING run.run_id, run.thread_id, flight.attempt
-"""
+RETURNING run.run_id, run.thread_id, {_WAS_TRIED} AS was_tried
+"""  # noqa: S608
 _TELL_RUNNING: Final = """
 UPDATE run_inflight SET cancel_action = %(action)s, cancel_reason = %(reason)s, updated_at = now()
 WHERE run_id = ANY(%(run_ids)s) AND status = 'running'
@@ -102,22 +119,46 @@ async def cancel_runs(conn: Handle, runs: Sequence[Row], action: str, reason: st
         await tx.execute(_LOCK_THREADS, threads)
         await tx.execute(_LOCK_RUNS, parameters)
         running = await tx.fetch(_TELL_RUNNING, parameters)
+        reported = await _report(tx, parameters)
         if action == "rollback":
             ended = await _roll_back_waiting(tx, parameters)
         else:
             ended = await tx.fetch(_INTERRUPT_WAITING, parameters)
         if ended:
             await tx.execute(_FREE_THREADS, {"thread_ids": list({run["thread_id"] for run in ended})})
+    if reported:
+        bell.ring()
     signal_cancel([run["run_id"] for run in running], action, reason)
     _tell_ends([run["run_id"] for run in ended], lost=False)
     return len(running) + len(ended)
+
+
+async def _report(tx: Transaction, parameters: dict[str, Any]) -> bool:
+    """Write the callbacks of those that were tried and end now; returns whether there are any."""
+    from langgraph_api.errors import UserInterrupt, UserRollback
+
+    rolls_back, reason = parameters["action"] == "rollback", parameters["reason"]
+    status, kind = ("rollback", UserRollback) if rolls_back else ("interrupted", UserInterrupt)
+    told = False
+    for run in await tx.fetch(_TO_REPORT, parameters):
+        attempt = run.pop("attempt")
+        run["kwargs"] = await decrypted(run["kwargs"], "run", ["input", "command", "config", "context"])
+        lease = Lease(
+            run["run_id"], run["thread_id"], token=0, attempt=attempt, run=run, started_at=run["created_at"]
+        )
+        # What the attempts have left is in the thread's checkpoints.
+        message = await make_message(lease, status, None, kind(reason) if reason else kind())
+        if message is not None:
+            await outbox.add(tx, run["run_id"], run["thread_id"], message)
+            told = True
+    return told
 
 
 async def _roll_back_waiting(tx: Transaction, parameters: dict[str, Any]) -> list[Row]:
     deleted = await tx.fetch(_ROLL_BACK_WAITING, parameters)
     for run in deleted:
         # One that has never been tried has written nothing.
-        if run["attempt"]:
+        if run["was_tried"]:
             await checkpoint_rows.delete_run_checkpoints(tx, run["thread_id"], [str(run["run_id"])])
     return deleted
 

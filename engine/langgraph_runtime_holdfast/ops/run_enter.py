@@ -51,7 +51,7 @@ async def enter(
         except BaseException as error:
             await settle(lease, error)
             raise
-        lease.is_settled = True
+        lease.is_settled = lease.has_ended = True
         await _tell_end(lease)
     if lease.has_next and not lease.temporary:
         # It is due now.

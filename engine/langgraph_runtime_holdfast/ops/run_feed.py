@@ -14,6 +14,7 @@ import sys
 from typing import Final
 from uuid import UUID
 
+from langgraph_runtime_holdfast.event_seal import seal_event
 from langgraph_runtime_holdfast.feed import MAX_ENTRIES, Entry, add_all_to
 from langgraph_runtime_holdfast.limits import largest_event_bytes
 from langgraph_runtime_holdfast.ops.lease import Lease, current_lease
@@ -52,7 +53,8 @@ async def append_event(run_id: UUID, event: str, message: bytes, *, resumable: b
     lease = current_lease()
     if lease is None or lease.run_id != run_id:
         hand_over(run_id, event.encode(), message)
-        outgoing().append(run_feed(run_id), event.encode(), message, keep_seconds=keep_seconds())
+        sealed = await seal_event(message)
+        outgoing().append(run_feed(run_id), event.encode(), sealed, keep_seconds=keep_seconds())
         return
     if lease.is_lost:
         return
@@ -66,15 +68,16 @@ async def append_event(run_id: UUID, event: str, message: bytes, *, resumable: b
         lease.note_lost_events()
         return
     lease.events_told += 1
+    sealed = await seal_event(message)
     outgoing().append(
         run_feed(run_id),
         event.encode(),
-        message,
+        sealed,
         keep_seconds=_WHILE_RUNNING_SECONDS,
         most=MAX_ENTRIES if resumable else _MOST_LIVE,
         if_lost=lease.note_lost_events,
     )
-    _tell_listener(lease, event.encode(), message)
+    _tell_listener(lease, event.encode(), sealed)
     await outgoing().wait_if_full()
 
 

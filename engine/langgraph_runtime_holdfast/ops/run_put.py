@@ -209,14 +209,13 @@ async def _new_thread(new: NewRun) -> Json:
     config = _config(new.kwargs)
     assistant_config = new.assistant["config"]
     metadata = {**_stamp(new), **(config.get("metadata") or {}), **new.metadata}
-    stored = await encrypted({"metadata": metadata}, "thread", ["metadata"])
+    new_config = {**assistant_config, **config, "configurable": {**_configurable(assistant_config)}}
+    stored = await encrypted({"metadata": metadata, "config": new_config}, "thread", ["metadata", "config"])
     ttl = TimeToLive(None, None) if new.temporary else default_time_to_live()
     return {
         "seen_busy": None,
         "new_metadata": json_text(stored["metadata"]),
-        "new_config": json_text(
-            {**assistant_config, **config, "configurable": {**_configurable(assistant_config)}}
-        ),
+        "new_config": json_text(stored["config"]),
         "minutes": ttl.minutes,
         "ttl_strategy": ttl.strategy,
     }
@@ -237,8 +236,8 @@ async def _occupied(new: NewRun, thread: Json) -> Json:
     if thread["status"] == "busy":
         return {**row, "seen_busy": True}
     thread["metadata"], thread["config"] = metadata, thread_config
-    stored = await encrypted({"metadata": metadata}, "thread", ["metadata"])
-    written = {"new_metadata": json_text(stored["metadata"]), "new_config": json_text(thread_config)}
+    stored = await encrypted(thread, "thread", ["metadata", "config"])
+    written = {"new_metadata": json_text(stored["metadata"]), "new_config": json_text(stored["config"])}
     return {**row, "seen_busy": False, **written}
 
 

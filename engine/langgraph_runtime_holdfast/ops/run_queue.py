@@ -16,6 +16,7 @@ import psycopg
 
 from langgraph_runtime_holdfast.availability import RETRY_AFTER_EXHAUSTED_SECONDS, is_exhausted
 from langgraph_runtime_holdfast.database import Executor, Row, connect
+from langgraph_runtime_holdfast.ops.encryption import decrypted_text, encrypted_text
 from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat, now
 from langgraph_runtime_holdfast.ops.signals import wake_all, wake_here
 from langgraph_runtime_holdfast.settings import WORKER_ID, settings
@@ -114,6 +115,8 @@ async def claim(limit: int) -> list[tuple[dict[str, Any], Lease, tuple[str, str 
             # Another claim was quicker with a run of the same thread; the next look sees it.
             rows = await handle.fetch(_CLAIM, parameters, often=True)
     held_until = asked_at + settings().lease_seconds
+    for row in rows:
+        row["first_error"] = await decrypted_text(row["first_error"])
     return [_claimed(row, held_until) for row in rows]
 
 
@@ -160,7 +163,7 @@ async def put_back(executor: Executor, lease: Lease, error: BaseException | None
         "token": lease.token,
         "uncounted": int(lease.is_handed_back),
         "delay": delay,
-        "error": _told(error),
+        "error": await encrypted_text(_told(error)),
     }
     if not await executor.execute(_PUT_BACK, parameters):
         return False
@@ -181,7 +184,7 @@ async def put_back_unheld() -> None:
 async def note_error(executor: Executor, run_id: UUID, error: BaseException) -> None:
     """Keep the first cause of a run that goes on."""
     if told := _told(error):
-        await executor.execute(_NOTE_ERROR, {"run_id": run_id, "error": told})
+        await executor.execute(_NOTE_ERROR, {"run_id": run_id, "error": await encrypted_text(told)})
 
 
 def _told(error: BaseException | None) -> str | None:

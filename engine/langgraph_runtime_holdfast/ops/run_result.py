@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
+
 from langgraph_runtime_holdfast.database import Executor
-from langgraph_runtime_holdfast.ops.encryption import decrypted
+from langgraph_runtime_holdfast.ops.encryption import decrypted, encrypted, using_custom_encryption
 from langgraph_runtime_holdfast.ops.statement import json_text
 
 _THREAD: Final = 'SELECT status, "values", interrupts, error FROM thread WHERE thread_id = %(thread_id)s'
@@ -34,10 +36,21 @@ async def thread_result(executor: Executor, thread_id: UUID) -> tuple[bytes, byt
 
 async def keep_result(executor: Executor, run_id: UUID, event: str, payload: bytes) -> None:
     """Keep the result of a stateless run, whose thread is gone, for some minutes."""
-    await executor.execute(_KEEP, {"run_id": run_id, "event": event, "payload": payload.decode()})
+    kept = payload.decode()
+    if using_custom_encryption():
+        # As the values of its thread would be.
+        state = await encrypted({"values": orjson.loads(payload)}, "thread", ["values"])
+        kept = json_text(state["values"])
+    await executor.execute(_KEEP, {"run_id": run_id, "event": event, "payload": kept})
 
 
 async def kept_result(executor: Executor, run_id: UUID) -> tuple[bytes, bytes] | None:
     """The result of a stateless run, if it was kept."""
     row = await executor.fetch_one(_KEPT, {"run_id": run_id}, often=True)
-    return None if row is None else (row["event"].encode(), row["payload"].encode())
+    if row is None:
+        return None
+    payload = row["payload"].encode()
+    if using_custom_encryption():
+        state = await decrypted({"values": orjson.loads(payload)}, "thread", ["values"])
+        payload = json_text(state["values"]).encode()
+    return row["event"].encode(), payload

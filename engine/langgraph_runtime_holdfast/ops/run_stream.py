@@ -20,6 +20,7 @@ from langgraph_sdk import Auth
 from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.database import connect
+from langgraph_runtime_holdfast.event_seal import open_event
 from langgraph_runtime_holdfast.feed import BEGINNING, PART, Entry, follower, order, past, trimmed
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.filters import restrict
@@ -269,7 +270,7 @@ async def _handed_over(listening: _Listening, listener: Listener) -> AsyncIterat
                 break
             if entry is ENDED:
                 grace_seconds = _GRACE_SECONDS
-            elif (event := _taken(listening, entry)) is not None:
+            elif (event := await _taken(listening, entry)) is not None:
                 yield event
     # What was in Valkey's memory may have gone with the connection.
     listening.lost |= listener.is_remote and readers.interruptions != before
@@ -292,7 +293,7 @@ async def _live(listening: _Listening) -> AsyncIterator[Event]:
                 entry = await reader.queue.get()
                 if entry is ENDED:
                     break
-                if (event := _taken(listening, entry)) is not None:
+                if (event := await _taken(listening, entry)) is not None:
                     yield event
     # What was in Valkey's memory may have gone with the connection.
     listening.lost |= readers.interruptions != before
@@ -307,7 +308,7 @@ async def _remaining(listening: _Listening) -> AsyncIterator[Event]:
         except VALKEY_ERRORS:
             return
         for entry in entries:
-            if (event := _taken(listening, entry)) is not None:
+            if (event := await _taken(listening, entry)) is not None:
                 yield event
         if listening.done or listening.is_settled or waited >= _GRACE_SECONDS:
             return
@@ -332,7 +333,7 @@ async def _ending(listening: _Listening, *, ignore_404: bool) -> AsyncIterator[E
         yield (*result, None)
 
 
-def _taken(listening: _Listening, entry: Entry) -> Event | None:
+async def _taken(listening: _Listening, entry: Entry) -> Event | None:
     """Note an entry; return the event that it is for this listener, if any."""
     if entry.id:
         listening.position = entry.id
@@ -346,7 +347,7 @@ def _taken(listening: _Listening, entry: Entry) -> Event | None:
         return None
     if not matches(entry.event.decode(), listening.modes):
         return None
-    return entry.event, entry.data, entry.id if listening.resumable else None
+    return entry.event, await open_event(entry.data), entry.id if listening.resumable else None
 
 
 def _parse_event_id(text: str) -> bytes | None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
+from uuid import UUID
 
 from langgraph.types import StateSnapshot
 from langgraph_sdk import Auth
 from starlette.exceptions import HTTPException
 
-from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row
+from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row, Transaction
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
+from langgraph_runtime_holdfast.ops.encryption import decrypted
 from langgraph_runtime_holdfast.ops.filters import allows
 from langgraph_runtime_holdfast.ops.statement import as_uuid
 from langgraph_runtime_holdfast.ops.thread_rows import find_thread, not_found
 from langgraph_runtime_holdfast.ops.thread_status import set_thread_status
 from langgraph_runtime_holdfast.ops.thread_stream import ThreadStream
-from langgraph_runtime_holdfast.retry import TRANSIENT, must_not_repeat
+from langgraph_runtime_holdfast.retry import TRANSIENT, ThreadBusyError, must_not_repeat
+
+if TYPE_CHECKING:
+    from langgraph_runtime_holdfast.checkpoint import Saver
 
 Context = Auth.types.BaseAuthContext
 Config = dict[str, Any]
@@ -28,6 +33,10 @@ _GRAPH_OF_FIRST_RUN: Final = """
 SELECT kwargs->'config'->'configurable'->>'graph_id' AS graph_id
 FROM run WHERE thread_id = %(thread_id)s ORDER BY created_at LIMIT 1
 """
+_LOCK: Final = "SELECT 1 FROM thread WHERE thread_id = %(thread_id)s FOR NO KEY UPDATE"
+_BOUND: Final = "SELECT set_config('idle_in_transaction_session_timeout', %(milliseconds)s, true)"
+_LONGEST_PAUSE_MS: Final = 30_000
+"""Between two statements of an update, where the graph's own reducers and branches run."""
 _IN_FLIGHT: Final = """
 SELECT run_id FROM run_inflight WHERE thread_id = %(thread_id)s ORDER BY created_at
 """
@@ -60,11 +69,8 @@ class ThreadState(Authenticated):
                 tasks=(),
                 interrupts=(),
             )
-        async with _graph(conn, graph_id, thread, config, "threads.read", as_json=True) as graph:
-            snapshot: StateSnapshot = await graph.aget_state(config, subgraphs=subgraphs)
-        if snapshot.metadata is not None and snapshot.metadata.get("checkpoint_ns") == "":
-            cast(dict[str, Any], snapshot.metadata).pop("checkpoint_ns")
-        return snapshot
+        async with _graph(graph_id, thread, config, "threads.read", as_json=True) as (graph, _):
+            return _shown(await graph.aget_state(config, subgraphs=subgraphs))
 
     @staticmethod
     async def post(
@@ -77,24 +83,21 @@ class ThreadState(Authenticated):
         """Update the state as a node would, in a new checkpoint.
 
         Raises:
-            HTTPException: 404, there is no such thread; 403, it is not for this caller to change; 409, a run
-                works on it or waits to; 400, the thread has no graph yet.
+            ThreadBusyError: A run works on it or waits to; the API answers 409.
+            HTTPException: 404, there is no such thread; 403, it is not for this caller to change; 400, the
+                thread has no graph yet.
         """
         thread = await _changeable(conn, config, ctx)
-        runs = await conn.fetch(_IN_FLIGHT, {"thread_id": thread["thread_id"]})
-        if runs:
-            ids = ", ".join(str(run["run_id"]) for run in runs)
-            raise HTTPException(
-                status_code=409, detail=f"Thread {thread['thread_id']} has in-flight runs: {ids}"
-            )
         graph_id = await _needed_graph_id(conn, thread)
         configurable = config["configurable"]
         configurable.setdefault("graph_id", graph_id)
         target = {**config, "configurable": {"checkpoint_ns": "", **configurable}}
 
-        async with _graph(conn, graph_id, thread, config, "threads.update") as graph:
-            made = await _once(lambda: graph.aupdate_state(target, values, as_node=as_node))
-        await _show(conn, thread, config, ctx)
+        def update(graph: Any) -> Awaitable[Any]:
+            changing: Awaitable[Any] = graph.aupdate_state(target, values, as_node=as_node)
+            return changing
+
+        made = await _change(conn, graph_id, thread, config, update)
         checkpoint = made["configurable"]
         # The last two are what clients used before there was `checkpoint`.
         return {
@@ -114,7 +117,7 @@ class ThreadState(Authenticated):
         """Write a history of updates, a checkpoint for each superstep.
 
         Raises:
-            HTTPException: As for `post`.
+            ThreadBusyError, HTTPException: As for `post`.
         """
         from langgraph.types import StateUpdate
         from langgraph_api.command import map_cmd
@@ -131,9 +134,12 @@ class ThreadState(Authenticated):
             [StateUpdate(written(update), update.get("as_node")) for update in step.get("updates", ())]
             for step in supersteps
         ]
-        async with _graph(conn, graph_id, thread, config, "threads.update") as graph:
-            made = await _once(lambda: graph.abulk_update_state(config, steps))
-        await _show(conn, thread, config, ctx)
+
+        def update(graph: Any) -> Awaitable[Any]:
+            changing: Awaitable[Any] = graph.abulk_update_state(config, steps)
+            return changing
+
+        made = await _change(conn, graph_id, thread, config, update)
         return {"checkpoint": made["configurable"]}
 
     @staticmethod
@@ -161,7 +167,7 @@ class ThreadState(Authenticated):
             before = {"configurable": {"checkpoint_id": before}}
         if before is not None:
             before = before if "configurable" in before else {"configurable": before}
-        async with _graph(conn, graph_id, thread, config, "threads.read", as_json=True) as graph:
+        async with _graph(graph_id, thread, config, "threads.read", as_json=True) as (graph, _):
             history = graph.aget_state_history(config, limit=limit, filter=metadata, before=before)
             return [snapshot async for snapshot in history]
 
@@ -172,7 +178,7 @@ async def _readable(conn: Handle, config: Config, ctx: Context | None) -> Row:
     thread = await find_thread(conn, thread_id, filters, _NEEDED)
     if thread is None:
         raise not_found(thread_id)
-    return thread
+    return await decrypted(thread, "thread", ["config"])
 
 
 async def _changeable(conn: Handle, config: Config, ctx: Context | None) -> Row:
@@ -202,14 +208,83 @@ async def _needed_graph_id(conn: Handle, thread: Row) -> str:
     return graph_id
 
 
+async def _change(
+    conn: Handle, graph_id: str, thread: Row, config: Config, update: Callable[[Any], Awaitable[Any]]
+) -> dict[str, Any]:
+    """Change the state through its graph, and with it the thread's row; then tell the thread's listeners.
+
+    Nothing is repeated: a list would get its new items twice.
+
+    Raises:
+        ThreadBusyError, HTTPException: As for `ThreadState.post`.
+        DatabaseAwayError: The connection died; the caller has to look whether the update is there.
+    """
+    from langgraph_api.serde import json_dumpb
+    from langgraph_api.state import state_snapshot_to_thread_state
+
+    thread_id = thread["thread_id"]
+    # The graphs first: a factory may take long, and the thread is locked later.
+    async with (
+        _graph(graph_id, thread, config, "threads.update") as (graph, saver),
+        _graph(graph_id, thread, config, "threads.read", as_json=True) as (reader, its_saver),
+    ):
+        must_not_repeat()
+        try:
+            async with _quiet(conn, thread_id) as tx:
+                saver.work_in(tx)
+                its_saver.work_in(tx)
+                made: dict[str, Any] = await update(graph)
+                state = await reader.aget_state(config)
+                await set_thread_status(tx, thread_id, _as_checkpoint(state), None)
+        except TRANSIENT as error:
+            raise DatabaseAwayError(f"Postgres went away during the update of a state: {error}") from error
+    told = {"state": state_snapshot_to_thread_state(_shown(state)), "thread_id": str(thread_id)}
+    await ThreadStream.publish(thread_id, "state_update", json_dumpb(told))
+    return made
+
+
+@asynccontextmanager
+async def _quiet(conn: Handle, thread_id: UUID) -> AsyncIterator[Transaction]:
+    """Hold a thread that has no run in flight: until the transaction ends, none can be added.
+
+    So a run that begins later starts from what was written here, and whoever else updates the state waits.
+
+    Raises:
+        ThreadBusyError: A run works on it or waits to.
+        HTTPException: 404, there is no such thread any more.
+    """
+    async with conn.transaction() as tx:
+        # A process that is stopped here would keep the thread locked.
+        await tx.execute(_BOUND, {"milliseconds": str(_LONGEST_PAUSE_MS)})
+        if await tx.fetch_one(_LOCK, {"thread_id": thread_id}) is None:
+            raise not_found(thread_id)
+        if runs := await tx.fetch(_IN_FLIGHT, {"thread_id": thread_id}):
+            ids = ", ".join(str(run["run_id"]) for run in runs)
+            raise ThreadBusyError(f"Thread {thread_id} has in-flight runs: {ids}")
+        yield tx
+
+
+def _as_checkpoint(state: StateSnapshot) -> dict[str, Any]:
+    return {
+        "next": list(state.next),
+        "values": state.values,
+        "tasks": [{"id": task.id, "interrupts": list(task.interrupts)} for task in state.tasks],
+    }
+
+
+def _shown(state: StateSnapshot) -> StateSnapshot:
+    if state.metadata is not None and state.metadata.get("checkpoint_ns") == "":
+        cast(dict[str, Any], state.metadata).pop("checkpoint_ns")
+    return state
+
+
 @asynccontextmanager
 async def _graph(
-    conn: Handle, graph_id: str, thread: Row, config: Config, access: str, *, as_json: bool = False
-) -> AsyncIterator[Any]:
+    graph_id: str, thread: Row, config: Config, access: str, *, as_json: bool = False
+) -> AsyncIterator[tuple[Any, Saver]]:
     """Open the thread's graph with a saver of its own.
 
     Args:
-        conn: The database.
         graph_id: Which graph of langgraph.json.
         thread: The thread's row, whose config the graph's factory gets too.
         config: What the caller asks about.
@@ -224,37 +299,8 @@ async def _graph(
 
     kept = thread["config"] or {}
     merged = {**kept, "configurable": {**kept.get("configurable", {}), **config.get("configurable", {})}}
-    saver = Checkpointer(conn, unpack_hook=_msgpack_ext_hook_to_json if as_json else None)
+    saver = Checkpointer(unpack_hook=_msgpack_ext_hook_to_json if as_json else None)
     async with get_graph(
         graph_id, merged, checkpointer=saver, store=await get_store(), access_context=access
     ) as graph:
-        yield graph
-
-
-async def _once(update: Callable[[], Awaitable[Any]]) -> Any:
-    """Update the state, and do not repeat it: a list would get its new items twice.
-
-    Raises:
-        DatabaseAwayError: The connection died; the caller has to look whether the update is there.
-    """
-    must_not_repeat()
-    try:
-        return await update()
-    except TRANSIENT as error:
-        raise DatabaseAwayError(f"Postgres went away during the update of a state: {error}") from error
-
-
-async def _show(conn: Handle, thread: Row, config: Config, ctx: Context | None) -> None:
-    """Bring the thread's row and its listeners up to date with the state."""
-    from langgraph_api.serde import json_dumpb
-    from langgraph_api.state import state_snapshot_to_thread_state
-
-    state = await ThreadState.get(conn, config, subgraphs=False, ctx=ctx)
-    checkpoint = {
-        "next": list(state.next),
-        "values": state.values,
-        "tasks": [{"id": task.id, "interrupts": list(task.interrupts)} for task in state.tasks],
-    }
-    await set_thread_status(conn, thread["thread_id"], checkpoint, None)
-    told = {"state": state_snapshot_to_thread_state(state), "thread_id": str(thread["thread_id"])}
-    await ThreadStream.publish(thread["thread_id"], "state_update", json_dumpb(told))
+        yield graph, saver

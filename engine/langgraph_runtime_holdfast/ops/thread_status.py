@@ -44,7 +44,7 @@ Checkpoint = Mapping[str, Any]
 
 
 async def set_thread_status(
-    conn: Handle, thread_id: UUID, checkpoint: Checkpoint | None, exception: BaseException | None
+    conn: Executor, thread_id: UUID, checkpoint: Checkpoint | None, exception: BaseException | None
 ) -> None:
     """Write a new state to the thread's row.
 

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast import feed
 from langgraph_runtime_holdfast.database import connect
+from langgraph_runtime_holdfast.event_seal import open_event, seal_event
 from langgraph_runtime_holdfast.limits import largest_event_bytes
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.hints import attempt
@@ -118,10 +119,9 @@ class ThreadStream(Authenticated):
                 "An event is too large for a stream", event_name=event, size_bytes=len(message)
             )
             return
+        sealed = await seal_event(message)
         await attempt(
-            lambda: feed.append(
-                key("thread", thread_id), event.encode(), message, keep_seconds=keep_seconds()
-            )
+            lambda: feed.append(key("thread", thread_id), event.encode(), sealed, keep_seconds=keep_seconds())
         )
 
     @staticmethod
@@ -220,7 +220,7 @@ class _Merged:
                 source.reader.queue.get_nowait()
             if new := found.get(source.name):
                 source.position = new[-1].id
-                entries += [(source.id, entry) for entry in new if entry.event != RUN]
+                entries += [(source.id, await _opened(entry)) for entry in new if entry.event != RUN]
         return sorted(entries, key=lambda each: feed.order(each[1].id))
 
     async def _follow_runs(self, runs: dict[UUID, bool]) -> None:
@@ -287,6 +287,10 @@ class _Merged:
     def _is_over(self) -> bool:
         # A thread that is not there yet may be created; one that was deleted has told all its runs' ends.
         return self._existed and not self._exists and self._sources.keys() <= {self._thread_id}
+
+
+async def _opened(entry: feed.Entry) -> feed.Entry:
+    return feed.Entry(entry.id, entry.event, await open_event(entry.data))
 
 
 def _shown(source_id: UUID, entry: feed.Entry) -> Event:

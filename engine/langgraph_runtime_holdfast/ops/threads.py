@@ -54,6 +54,8 @@ VALUES (%(thread_id)s, %(metadata)s::jsonb, %(now)s, %(now)s, %(now)s,
 ON CONFLICT (thread_id) DO NOTHING
 RETURNING {columns()}, thread_content(metadata, config) AS version
 """  # noqa: S608 - constants
+# The row and the checkpoints belong together, also while a run of the original ends.
+_AT_ONE_MOMENT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 # The copy is what the original was when it had no run: a run is not copied.
 _COPY: Final = f"""
 INSERT INTO thread (thread_id, metadata, status, "values", interrupts, ttl_minutes, ttl_strategy, expires_at)
@@ -256,6 +258,7 @@ class Threads(Authenticated):
 
         async def create() -> Row | None:
             async with conn.transaction() as tx:
+                await tx.execute(_AT_ONE_MOMENT)
                 if await find_thread(tx, thread_id, filters, ()) is None:
                     return None
                 row = await tx.fetch_one(_COPY, {"thread_id": thread_id, "new_id": new_id})

@@ -47,6 +47,8 @@ async def make_message(
     url = lease.webhook
     if not url or not webhooks_are_on():
         return None
+    # Its worker has all of it in plain text but this.
+    lease.run = await decrypted(lease.run, "run", ["metadata"])
     payload = _payload(lease, status, checkpoint, exception)
     is_sealed = using_custom_encryption()
     return Message(url, host_of(url), await _sealed(payload) if is_sealed else _dumped(payload), is_sealed)

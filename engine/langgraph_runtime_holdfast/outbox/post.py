@@ -11,6 +11,7 @@ from typing import Final
 import httpx
 from starlette.exceptions import HTTPException
 
+from langgraph_runtime_holdfast.ops.encryption import using_custom_encryption
 from langgraph_runtime_holdfast.outbox.message import body_to_send
 from langgraph_runtime_holdfast.outbox.rows import Claim
 from langgraph_runtime_holdfast.outbox.schedule import retry_after_seconds
@@ -146,6 +147,9 @@ async def _check_policy(url: str) -> None:
 async def _judge(response: httpx.Response) -> Outcome:
     status = response.status_code
     text = await _begin_of_text(response)
+    if using_custom_encryption():
+        # It may repeat what it was sent, and is kept as it is.
+        text = ""
     if response.is_success:
         return Outcome(status)
     error = f"HTTP {status}" + (f": {text}" if text else "")

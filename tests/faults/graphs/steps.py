@@ -1,6 +1,7 @@
 """Graphs of the fault suite. Every node writes down that it ran, in a file that no fault reaches."""
 
 import asyncio
+import base64
 import os
 import signal
 import time
@@ -17,9 +18,16 @@ NODES = ("one", "two", "three", "four")
 
 
 class State(TypedDict, total=False):
-    """`node_seconds` is how long each node takes."""
+    """What a run is given, and what its nodes leave in it.
+
+    `node_seconds` is how long each node takes, `megabytes` how much each puts into `filler`, `left` how many
+    steps a run of many has before it.
+    """
 
     node_seconds: float
+    left: int
+    megabytes: float
+    filler: str
     visited: Annotated[list[str], add]
 
 
@@ -43,10 +51,18 @@ def noted(name: str, work: Node) -> Node:
     async def node(state: State, config: RunnableConfig) -> dict[str, Any]:
         note(config, name, "began")
         await work(state, config)
+        result: dict[str, Any] = {"visited": [name]}
+        if size := int(state.get("megabytes", 0.0) * 1e6):
+            result["filler"] = await asyncio.to_thread(incompressible, size)
         note(config, name, "ended")
-        return {"visited": [name]}
+        return result
 
     return node
+
+
+def incompressible(size: int) -> str:
+    """Text of so many characters that Postgres cannot make smaller by much."""
+    return base64.b64encode(os.urandom(size * 3 // 4 + 3)).decode()[:size]
 
 
 async def waits(state: State, config: RunnableConfig) -> dict[str, Any]:
@@ -64,6 +80,23 @@ async def kills_its_worker(state: State, config: RunnableConfig) -> dict[str, An
     return {}
 
 
+async def saves(state: State, config: RunnableConfig) -> dict[str, Any]:
+    """One of many quick steps, so that the run saves all the time."""
+    left = state["left"]
+    note(config, f"saves-{left}", "began")
+    await asyncio.sleep(state.get("node_seconds", 0.05))
+    return {"left": left - 1}
+
+
+def loop(node: Node) -> Any:
+    """A graph that runs a node again and again while something is left."""
+    graph: Any = StateGraph(State)
+    graph.add_node("saves", node)
+    graph.add_edge(START, "saves")
+    graph.add_conditional_edges("saves", lambda state: "saves" if state["left"] else END)
+    return graph.compile()
+
+
 def chain(**nodes: Node) -> Any:
     """A graph that runs these nodes one after the other."""
     graph: Any = StateGraph(State)
@@ -77,4 +110,5 @@ def chain(**nodes: Node) -> Any:
 
 steps = chain(one=waits, two=waits, three=waits, four=waits)
 blocking = chain(blocks=blocks, waits=waits)
+saving = loop(saves)
 poison = chain(waits=waits, kills_its_worker=kills_its_worker)

@@ -19,15 +19,10 @@ from sdk_client import (
     StreamGap,
     new_request_id,
 )
+from tests.faults.rig.setup import Durability, Shape
 
 GRAPH = "steps"
 NODES = ("one", "two", "three", "four")
-RUNS = 50
-DONE_BEFORE_THE_FAULT = 10
-"""Once so many runs are done the fault comes; the next ones are then in flight."""
-IN_FLIGHT = slice(DONE_BEFORE_THE_FAULT, DONE_BEFORE_THE_FAULT + 10)
-LAST = slice(-5, None)
-CREATING = 5
 _TOLD = (PlatformUnavailableError, OutcomeUnknownError, DeadlineExceededError)
 _CREATE_ANEW_SECONDS = 0.2
 
@@ -47,37 +42,43 @@ class Clients:
 
 
 class Load:
-    """Runs in flight and who waits for them. The runs on `RUNS` threads of their own come first."""
+    """Runs in flight and who waits for them, each run on a thread of its own."""
 
-    def __init__(self, client: Client, webhook_url: str, input: dict[str, Any] | None = None) -> None:
+    def __init__(self, client: Client, webhook_url: str, shape: Shape, durability: Durability) -> None:
         """Use the client for all; nothing is sent yet."""
+        self.shape = shape
         self.clients = Clients()
         self.handles: list[RunHandle] = []
         """Every run whose creation was confirmed."""
         self._client = client
-        self._webhook_url = webhook_url
-        self._input = input or {}
+        self._options: dict[str, Any] = {"webhook": webhook_url, "durability": durability}
+        self._input = {"megabytes": shape.megabytes} if shape.megabytes else {}
         self.not_yet_created = 0
         """Runs whose creation is still being tried."""
         self._waiting: list[asyncio.Task[None]] = []
 
-    async def submit(self, count: int = RUNS) -> None:
+    async def submit(self) -> None:
         """Create the background runs, all at once."""
         self.handles += await asyncio.gather(
-            *(self._client.submit(GRAPH, self._input, webhook=self._webhook_url) for _ in range(count))
+            *(self._client.submit(GRAPH, self._input, **self._options) for _ in range(self.shape.runs))
         )
 
     def attach(self) -> None:
         """Join and stream the runs that the fault will meet, and those that will then still wait."""
-        for handle in self.handles[IN_FLIGHT] + self.handles[LAST]:
+        next_ones = self.handles[self.shape.done :][: self.shape.in_flight]
+        for handle in next_ones + self.handles[self.shape.runs - self.shape.last :]:
             self._begin("join", self._client.join(handle))
             self._begin("stream", self._stream(handle))
 
     def create_more(self) -> None:
         """Create runs from now on, as callers who keep at it, and join them."""
-        self.not_yet_created += CREATING
-        for _ in range(CREATING):
+        self.not_yet_created += self.shape.creating
+        for _ in range(self.shape.creating):
             self._begin("create", self._create_for_sure())
+
+    def is_right(self, visited: object, filler: int) -> bool:
+        """Whether these are the values of a run of this load: every node, and what the last one filled in."""
+        return visited == list(NODES) and filler == int(self.shape.megabytes * 1e6)
 
     async def until_clients_are_done(self, timeout_seconds: float) -> None:
         """Wait for those who wait; who does not end in time counts as wrong."""
@@ -107,10 +108,10 @@ class Load:
         except Exception as error:  # whatever it is, it is what a caller would have to live with
             self.clients.wrong.append(f"{kind}: {type(error).__name__}: {error}")
         else:
-            if result.values.get("visited") == list(NODES):
+            if self.is_right(result.values.get("visited"), len(result.values.get("filler", ""))):
                 self.clients.right += 1
             else:
-                self.clients.wrong.append(f"{kind}: run {result.run_id} gave {result.values}")
+                self.clients.wrong.append(f"{kind}: run {result.run_id} gave {str(result.values)[:500]}")
 
     async def _stream(self, handle: RunHandle) -> RunResult:
         """Follow a run to its end; all its states must come, unless the stream says that some are gone."""
@@ -136,9 +137,7 @@ class Load:
         name = new_request_id()
         while True:
             try:
-                handle = await self._client.submit(
-                    GRAPH, self._input, request_id=name, webhook=self._webhook_url
-                )
+                handle = await self._client.submit(GRAPH, self._input, request_id=name, **self._options)
                 break
             except (PlatformUnavailableError, OutcomeUnknownError):
                 await asyncio.sleep(_CREATE_ANEW_SECONDS)

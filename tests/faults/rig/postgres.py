@@ -30,6 +30,7 @@ class Postgres:
     def __init__(self, folder: Path) -> None:
         """Choose the port; nothing is started yet."""
         self.port = choose_ports({"POSTGRES_PORT": 0})["POSTGRES_PORT"]
+        self.folder = folder
         self._embedded = EmbeddedPostgres(folder, self.port)
 
     @property
@@ -56,6 +57,14 @@ class Postgres:
             await asyncio.sleep(_POLL_SECONDS)
         await self.stop()  # lets go of the folder
 
+    async def set(self, **settings: str) -> None:
+        """Change settings for all sessions, from now on; those that need a restart, from then on."""
+        async with await self.connect() as connection:
+            for name, value in settings.items():
+                change = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
+                await connection.execute(change)
+            await connection.execute("SELECT pg_reload_conf()")
+
     async def end_all_sessions(self) -> int:
         """Terminate every backend that serves a client; returns how many there were."""
         ((count,),) = await self.ask(_END_ALL)
@@ -64,7 +73,7 @@ class Postgres:
     async def move_tables_to(self, folder: Path) -> None:
         """Keep the database's tables in this folder from now on; nobody may be connected to it."""
         name = self.uri.rsplit("/", 1)[1]
-        async with await self._connect("postgres") as connection:
+        async with await self.connect("postgres") as connection:
             place = sql.Literal(str(folder))
             await connection.execute(sql.SQL("CREATE TABLESPACE elsewhere LOCATION {}").format(place))
             await connection.execute(
@@ -77,11 +86,12 @@ class Postgres:
         Raises:
             psycopg.Error: Postgres is away.
         """
-        async with await self._connect() as connection:
+        async with await self.connect() as connection:
             cursor = await connection.execute(statement, parameters)
             return await cursor.fetchall() if cursor.description else []
 
-    async def _connect(self, database: str | None = None) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+    async def connect(self, database: str | None = None) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+        """Open a connection, past every proxy; it commits each statement by itself."""
         return await psycopg.AsyncConnection.connect(
             self.uri if database is None else f"{self.uri.rsplit('/', 1)[0]}/{database}",
             autocommit=True,

@@ -15,6 +15,7 @@ import psutil
 
 from langgraph_runtime_holdfast.local.ports import choose_ports
 from langgraph_runtime_holdfast.local.processes import Part, RunningPart, answers_ok
+from tests.faults.rig.setup import Role
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 _POLL_SECONDS = 0.02
@@ -37,13 +38,15 @@ def server_environment(given: Mapping[str, str]) -> dict[str, str]:
 class Server:
     """One server, on the same port however often it is started."""
 
-    def __init__(self, folder: Path, given: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, given: Mapping[str, str], role: Role = "all") -> None:
         """Choose the port; nothing is started yet.
 
         Args:
             folder: For its logs, one for each start.
             given: Environment variables beside the defaults.
+            role: Whether it answers the API, executes runs, or both.
         """
+        self.role = role
         self._folder = folder
         self._given = dict(given)
         self.port = choose_ports({"PORT": 0})["PORT"]
@@ -70,7 +73,14 @@ class Server:
         command = [sys.executable, "-m", "langgraph_runtime_holdfast", "serve"]
         part = Part(
             name="holdfast serve",
-            command=[*command, "--config", str(GRAPHS / "langgraph.json"), "--port", str(self.port)],
+            command=[
+                *command,
+                "--config",
+                str(GRAPHS / "langgraph.json"),
+                "--port",
+                str(self.port),
+                *self._roles(),
+            ],
             environment=server_environment(self._given),
             folder=self._folder,
             address=self.url,
@@ -94,6 +104,14 @@ class Server:
         self.process.kill()
         await self._until_gone("SIGKILL")
 
+    async def pause(self, seconds: float) -> None:
+        """Stop it in its tracks for so long, as a hypervisor does (SIGSTOP, then SIGCONT)."""
+        self.process.suspend()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.process.resume()
+
     async def tell_to_end(self) -> None:
         """Send SIGTERM; returns at once."""
         self.process.send_signal(signal.SIGTERM)
@@ -111,6 +129,9 @@ class Server:
             self._process.kill()
         if self._running is not None:
             await asyncio.to_thread(self._running.stop)
+
+    def _roles(self) -> list[str]:
+        return [] if self.role == "all" else ["--role", self.role]
 
     async def _until_gone(self, what: str) -> None:
         assert self._running is not None

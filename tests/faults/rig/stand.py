@@ -14,33 +14,40 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
+import httpx
 import psycopg
 
 from sdk_client import Client
 from tests.faults.rig.callbacks import Receiver
 from tests.faults.rig.clock import clock_off_by
 from tests.faults.rig.disk import SmallDisk
+from tests.faults.rig.gauge import Gauge
 from tests.faults.rig.journal import Journal, repeated
-from tests.faults.rig.load import DONE_BEFORE_THE_FAULT, NODES, Load
+from tests.faults.rig.load import NODES, Load
 from tests.faults.rig.outcome import Outcome
 from tests.faults.rig.postgres import Postgres
 from tests.faults.rig.probe import Probe
 from tests.faults.rig.proxy import Proxy
+from tests.faults.rig.saving import SETTINGS, lags_of, saved_nodes, saved_twice
 from tests.faults.rig.server import Server
+from tests.faults.rig.setup import Setup
+from tests.faults.rig.standby import Standby
 from tests.faults.rig.valkey import Valkey
 
 POLL_SECONDS = 0.1
-SWING_SECONDS = 60.0
+_MAKE_SECONDS = 30.0
+SWING_SECONDS = 120.0
 CLIENTS_SECONDS = 60.0
-CALLBACKS_SECONDS = 20.0
+CALLBACKS_SECONDS = 60.0
 PROBE_ON_SECONDS = 1.0
 
+_STATUS = "SELECT run_id::text, status FROM run_shown WHERE run_id = ANY(%s::uuid[])"
 _RUNS = """
-SELECT run.run_id::text, run.status, run.attempt, run.first_error, thread.values
+SELECT run.run_id::text, run.status, run.attempt, run.first_error, thread.values->'visited',
+       coalesce(length(thread.values->>'filler'), 0)
 FROM run_shown AS run JOIN thread USING (thread_id) WHERE run.run_id = ANY(%s::uuid[])
 """
 _DOUBLED = """
@@ -54,22 +61,6 @@ SELECT count(*) FROM run_inflight AS run
 JOIN unnest(%s::uuid[], %s::bigint[]) AS held (run_id, token) USING (run_id)
 WHERE run.status = 'running' AND run.lease_token = held.token
 """
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a scenario has beside one Postgres and one Valkey."""
-
-    servers: int = 1
-    """How many `holdfast serve` share the database; clients reach more than one by a balancer."""
-    through_proxy: bool = False
-    """The servers reach Postgres by a proxy, `stand.cable`."""
-    small_disk: bool = False
-    """The database's tables are on a small disk, `stand.disk`; its log is not."""
-    clocks_off_by_seconds: tuple[int, ...] = ()
-    """How wrong the clock of each server is; none is wrong if left out."""
-    isolated_loops: bool = False
-    """Each job has an event loop of its own."""
 
 
 class Stand:
@@ -87,7 +78,8 @@ class Stand:
         self.valkey = Valkey(folder / "valkey")
         self.receiver = Receiver()
         self.journal = Journal(folder / "journal")
-        self._cable: Proxy | None = Proxy([self.postgres.port]) if setup.through_proxy else None
+        self.cables: list[Proxy] = []
+        """What each server reaches Postgres by, if the scenario asked for it."""
         self.servers: list[Server] = []
         self.outcome = outcome
         self.began = self.ended = 0.0
@@ -104,14 +96,16 @@ class Stand:
             stack.push_async_callback(self.postgres.stop)
             stack.push_async_callback(self.valkey.stop)
             await asyncio.gather(self.postgres.start(), self.valkey.start())
+            await self._set_postgres()
             if self._setup.small_disk:
                 await self._move_to_disk(stack)
-            if self._cable is not None:
-                await self._cable.open()
-                stack.push_async_callback(self._cable.close)
+            if self._setup.standby != "none":
+                await self._start_standby(stack)
             await self._start_servers(stack)
+            self.gauge = Gauge(self.servers, lambda: self.postgres)
+            stack.push_async_callback(self.gauge.stop)
             self.client = await stack.enter_async_context(Client(self.url))
-            self.load = Load(self.client, self.receiver.url)
+            self.load = Load(self.client, self.receiver.url, self._setup.shape, self.outcome.durability)
             stack.push_async_callback(self.load.stop)
             stack.push_async_callback(self._stop_watching)
             yield
@@ -120,8 +114,9 @@ class Stand:
     async def fault(self) -> AsyncIterator[None]:
         """Run the block as the fault: with the load in full swing, and timed."""
         await self.load.submit()
-        self.probe = Probe(self.url, self.load.handles[0].thread_id)
+        self.probe = Probe(self.url, await self._make_thread())
         self.probe.start()
+        self.gauge.start()
         self.load.attach()
         await self.until(self._is_in_full_swing, "the load is in full swing")
         self.began = time.monotonic()
@@ -137,10 +132,19 @@ class Stand:
 
     async def kill(self, server: Server) -> None:
         """SIGKILL a server and measure from here until others may take its runs."""
-        worker = f"%:{server.process.pid}:%"
         await server.kill()
-        held = await self.postgres.ask(_HELD, [worker])
+        await self.time_reclaim(server)
+
+    async def time_reclaim(self, server: Server) -> None:
+        """Measure from here until others may take the runs of a server that has just been stopped."""
+        held = await self.postgres.ask(_HELD, [f"%:{server.process.pid}:%"])
         self._watching.append(asyncio.create_task(self._watch_reclaim(time.monotonic(), held)))
+
+    async def fail_over(self) -> None:
+        """Lose the primary for good, as its machine burns down, and make the standby one."""
+        await self.postgres.crash()
+        await self.standby.promote()
+        self.postgres = self.standby
 
     async def keep_servers_running(self) -> None:
         """Start each server again whenever it has ended, as a supervisor does, until cancelled."""
@@ -175,29 +179,44 @@ class Stand:
             await asyncio.sleep(max(0.0, self.ended + PROBE_ON_SECONDS - time.monotonic()))
         finally:
             await self.probe.stop()
+            await self.gauge.stop()
             found.api_back_seconds = self.probe.back_after(self.ended)
         self._count_callbacks()
         self._count_clients()
-        self._count_nodes()
+        await self._count_nodes()
         await self._count_runs()
         found.check()
+
+    def check_that_no_lease_was_lost(self) -> None:
+        """Fail if a run was taken from a worker that was well all the time.
+
+        Raises:
+            AssertionError: Says how many took another attempt.
+        """
+        assert not self.outcome.retried, (
+            f"{self.outcome.retried} runs were tried again with their worker alive"
+        )
 
     @property
     def url(self) -> str:
         """Where clients reach the servers."""
-        return f"http://127.0.0.1:{self._balancer.port}" if self._setup.servers > 1 else self.servers[0].url
+        return (
+            f"http://127.0.0.1:{self._balancer.port}" if len(self._answering) > 1 else self._answering[0].url
+        )
 
     @property
     def cable(self) -> Proxy:
-        """What the servers reach Postgres by, if the scenario asked for it."""
-        assert self._cable is not None, "the scenario needs through_proxy=True"
-        return self._cable
+        """What the only server reaches Postgres by."""
+        (cable,) = self.cables
+        return cable
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, cable: Proxy | None = None) -> dict[str, str]:
         """What a server of this scenario is given."""
-        uri = self.postgres.uri
-        if self._cable is not None:
-            uri = uri.replace(f":{self.postgres.port}/", f":{self._cable.port}/")
+        uri, port = self.postgres.uri, self.postgres.port
+        if cable is not None:
+            uri = uri.replace(f":{port}/", f":{cable.port}/")
+        if self._setup.standby != "none":
+            uri = uri.replace(f":{port}/", f":{port},127.0.0.1:{self.standby.port}/")
         return {
             "DATABASE_URI": uri,
             "REDIS_URI": self.valkey.uri,
@@ -213,38 +232,71 @@ class Stand:
         stack.push_async_callback(self.postgres.stop)
         await self.postgres.move_tables_to(self.disk.tables)
 
+    async def _set_postgres(self) -> None:
+        settings = dict(self._setup.postgres)
+        if self.outcome.durability == "async":
+            settings |= SETTINGS
+        if settings:
+            await self.postgres.set(**settings)
+            await self.postgres.stop()
+            await self.postgres.start()
+
+    async def _start_standby(self, stack: AsyncExitStack) -> None:
+        self.standby = Standby(self._folder / "standby", self.postgres)
+        stack.push_async_callback(self.standby.stop)
+        stack.push_async_callback(
+            self.postgres.stop
+        )  # the first one; `self.postgres` is another after a failover
+        await self.standby.follow(synchronously=self._setup.standby == "synchronous")
+        self.outcome.replication_is_asynchronous = self._setup.standby == "asynchronous"
+
     async def _start_servers(self, stack: AsyncExitStack) -> None:
         clocks = self._setup.clocks_off_by_seconds
-        for number in range(self._setup.servers):
+        for number, role in enumerate(self._setup.all_roles):
             clock = clock_off_by(clocks[number]) if clocks else {}
-            server = Server(self._folder / f"server-{number}", self.environment() | clock)
+            cable = await self._lay_cable(stack) if self._setup.through_proxy else None
+            server = Server(self._folder / f"server-{number}", self.environment(cable) | clock, role)
             self.servers.append(server)
             stack.push_async_callback(server.stop)
             await server.start()
         await asyncio.gather(*(server.wait_until_ready() for server in self.servers))
-        if self._setup.servers > 1:
-            self._balancer = Proxy([server.port for server in self.servers])
+        self._answering = [server for server in self.servers if server.role != "queue"]
+        if len(self._answering) > 1:
+            self._balancer = Proxy([server.port for server in self._answering])
             await self._balancer.open()
             stack.push_async_callback(self._balancer.close)
 
+    async def _lay_cable(self, stack: AsyncExitStack) -> Proxy:
+        cable = Proxy([self.postgres.port])
+        await cable.open()
+        stack.push_async_callback(cable.close)
+        self.cables.append(cable)
+        return cable
+
+    async def _make_thread(self) -> str:
+        """A thread without values, so that reading it costs the same in each scenario."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=_MAKE_SECONDS) as http:
+            answer = await http.post("/threads", json={})
+            return str(answer.raise_for_status().json()["thread_id"])
+
     def _is_in_full_swing(self) -> bool:
         """Some runs are done, and the next ones are in the midst of it."""
-        ended = self.journal.ended
-        return ended(NODES[-1]) >= DONE_BEFORE_THE_FAULT and ended(NODES[0]) >= DONE_BEFORE_THE_FAULT * 3 // 2
+        ended, done = self.journal.ended, self._setup.shape.done
+        return ended(NODES[-1]) >= done and ended(NODES[0]) >= done * 3 // 2
 
     async def _until_all_done(self, patience_seconds: float) -> None:
         """Wait until no run is pending or running; note when that was."""
         while time.monotonic() < self.ended + patience_seconds:
-            rows = None if self.load.not_yet_created else await self._rows()
+            rows = None if self.load.not_yet_created else await self._rows(_STATUS)
             if rows is not None and all(row[1] not in ("pending", "running") for row in rows.values()):
                 self.outcome.all_done_seconds = time.monotonic() - self.ended
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _rows(self) -> dict[str, tuple[Any, ...]] | None:
+    async def _rows(self, statement: LiteralString) -> dict[str, tuple[Any, ...]] | None:
         """The runs as the database has them, by id; None while it is away."""
         try:
-            rows = await self.postgres.ask(_RUNS, [[handle.run_id for handle in self.load.handles]])
+            rows = await self.postgres.ask(statement, [[handle.run_id for handle in self.load.handles]])
         except psycopg.Error:
             return None
         return {row[0]: row for row in rows}
@@ -288,14 +340,21 @@ class Stand:
         self.outcome.stream_gaps = clients.stream_gaps
         self.outcome.evidence += clients.wrong
 
-    def _count_nodes(self) -> None:
-        twice = repeated(self.journal.notes(), NODES)
-        self.outcome.completed_twice = len(twice.completed)
-        self.outcome.in_flight_twice = len(twice.in_flight)
-        self.outcome.evidence += [f"run {run_id}: node {node} again" for run_id, node in twice.completed]
+    async def _count_nodes(self) -> None:
+        notes = self.journal.notes()
+        twice = repeated(notes, NODES)
+        completed = twice.completed
+        if self.outcome.durability == "async":
+            ids = [handle.run_id for handle in self.load.handles]
+            saved = await saved_nodes(self.postgres, ids, NODES)
+            self.outcome.saving_lags = lags_of(saved, notes)
+            completed = saved_twice(saved)
+        self.outcome.completed_twice = len(completed)
+        self.outcome.in_flight_twice = len((twice.completed | twice.in_flight) - completed)
+        self.outcome.evidence += [f"run {run_id}: node {node} again" for run_id, node in completed]
 
     async def _count_runs(self) -> None:
-        found, rows = self.outcome, await self._rows()
+        found, rows = self.outcome, await self._rows(_RUNS)
         assert rows is not None, "Postgres is away at the end of the scenario"
         found.lost = self.load.not_yet_created
         for handle in self.load.handles:
@@ -303,9 +362,9 @@ class Stand:
             if row is None:
                 found.lost += 1
                 continue
-            _, status, attempt, first_error, values = row
+            _, status, attempt, first_error, visited, filler = row
             found.retried += attempt > 1
-            if status == "success" and values == {"visited": list(NODES)}:
+            if status == "success" and self.load.is_right(visited, filler):
                 found.succeeded += 1
                 continue
             if status in ("pending", "running"):
@@ -314,7 +373,7 @@ class Stand:
                 found.errored += 1
             found.evidence.append(
                 f"run {handle.run_id}: {status}, attempt {attempt}, first error {first_error},"
-                f" values {json.dumps(values)}"
+                f" visited {json.dumps(visited)}, {filler} characters"
             )
         threads = [handle.thread_id for handle in self.load.handles]
         ((doubled,),) = await self.postgres.ask(_DOUBLED, [threads])
