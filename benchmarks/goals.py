@@ -51,10 +51,10 @@ def _p50(row: Measured) -> float | None:
 
 
 GOALS = (
-    Goal("throughput, 50 clients, against the in-memory server", "isolated", "dev", 50, _rate, 0.8, True),
-    Goal("throughput, 50 clients, against Aegra", "isolated", "aegra", 50, _rate, 2.5, True),
-    Goal("p50, 1 client, against the bare graph", "isolated", "bare", 1, _p50, 4.0, False),
-    Goal("p50, 1 client, against the in-memory server", "isolated", "dev", 1, _p50, 1 / 20, False),
+    Goal("throughput, 50 clients, against the in-memory server", "shared", "dev", 50, _rate, 0.8, True),
+    Goal("throughput, 50 clients, against Aegra", "shared", "aegra", 50, _rate, 2.5, True),
+    Goal("p50, 1 client, against the bare graph", "shared", "bare", 1, _p50, 4.0, False),
+    Goal("p50, 1 client, against the in-memory server", "shared", "dev", 1, _p50, 1 / 20, False),
     Goal("throughput, 50 clients, isolated loops against shared", "isolated", "shared", 50, _rate, 0.8, True),
 )
 

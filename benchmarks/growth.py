@@ -25,7 +25,7 @@ TURNS = 1000
 BLOCK = 50
 # The in-memory server takes a second a turn with one client: a thousand would take a quarter of an hour.
 # Our server's other forms do the same here as the default one.
-SIDES = ("bare", "isolated", "aegra", "langhost")
+SIDES = ("bare", "shared", "aegra", "langhost")
 
 Turn = Callable[[dict[str, Any]], Awaitable[Any]]
 

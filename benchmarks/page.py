@@ -76,7 +76,7 @@ def _head(report: Report) -> list[str]:
 
 def _goals(report: Report) -> list[str]:
     told = _text(
-        "Ratios within a round of this run, of the default engine (isolated loops), in the round that speaks",
+        "Ratios within a round of this run, of the engine as it comes, in the round that speaks",
         "most against it: the in-memory server keeps all in one process and slows down as it fills, so that",
         "its first round is its best.",
         tables.disturbance(report),

@@ -63,7 +63,7 @@ def _sample(services: Services, client: ClientProcess, folder: Path) -> tuple[di
     """Look at both processes twice, for the tables and for the flame graphs; returns the stacks."""
     raw = {"server": folder / "server.raw", "client": folder / "client.raw"}
     pictures = {name: HOME.resolve() / f"{name}.svg" for name in raw}
-    with running_side(SIDES["isolated"], services, folder, folder) as side:
+    with running_side(SIDES["shared"], services, folder, folder) as side:
         assert side.process is not None
         processes = {
             "server": psutil.Process(side.process).children()[0].pid,

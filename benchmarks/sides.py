@@ -47,7 +47,7 @@ class RunningSide:
     """Empty where it has none."""
 
 
-def holdfast(place: Place, *, isolated: bool = True, workers: int = 1, role: str = "all") -> Start:
+def holdfast(place: Place, *, isolated: bool = False, workers: int = 1, role: str = "all") -> Start:
     """Start our server."""
     serve = [sys.executable, "-m", "langgraph_runtime_holdfast", "serve"]
     options = ["--role", role, "--workers", str(workers)]
@@ -100,8 +100,8 @@ SIDES = {
         Side("bare_one", "bare graph, one saver", None, (ONE_SAVER,)),
         Side("bare", "bare graph, a saver per run", None, (SAVER_PER_RUN,)),
         Side("dev", "stock in-memory server", _dev, uses_database=False),
-        Side("shared", "holdfast, one shared loop", partial(holdfast, isolated=False)),
-        Side("isolated", "holdfast, isolated loops (default)", holdfast),
+        Side("shared", "holdfast, one loop for jobs (default)", holdfast),
+        Side("isolated", "holdfast, isolated loops", partial(holdfast, isolated=True)),
         Side("workers2", "holdfast, 2 workers", partial(holdfast, workers=2)),
         _peer("aegra", "Aegra, Redis off (default)", partial(_aegra, redis=False), health="/health"),
         # A wait takes two seconds there, whatever is asked: one case shows it.

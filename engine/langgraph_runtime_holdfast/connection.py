@@ -97,7 +97,7 @@ class Connection(AsyncConnection[DictRow]):
     extra_seconds = 0.0
     """What is added for a statement that has much to find or to delete."""
     owns_thread: bool = False
-    """Its loop has a thread of its own, which may block for a moment."""
+    """Its loop has a thread of its own and one job, so that it may block for a moment."""
     may_cancel = True
     """To cancel a commit that waits for a standby would make it count as done without the standby."""
     is_there: Callable[[Connection], Awaitable[bool]] | None = None

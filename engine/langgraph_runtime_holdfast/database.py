@@ -1,8 +1,7 @@
 """Postgres: one pool for each event loop, and the handle that the operations work with.
 
-A pool belongs to the loop that opened it. The server's main loop opens one at start; an isolated background
-loop opens its own at the first use and closes it when the loop ends. Nobody else opens, recreates or closes
-one.
+A pool belongs to the loop that opened it. The server's main loop opens one at start; each loop of jobs opens
+its own when it begins and closes it when it ends. Nobody else opens, recreates or closes one.
 
 `connect()` does not take a connection. It gives a handle that takes one from the loop's pool for a single
 statement or transaction, because the API holds its handle for as long as a graph runs or a client listens.
@@ -232,7 +231,9 @@ async def open_pool() -> Pool:
 
 
 def _make_pool(*, is_main: bool) -> Pool:
-    freshness, share = Freshness(owns_thread=not is_main), of_this_process()
+    share = of_this_process()
+    # A loop that jobs share must not be held up for a moment by any of them.
+    freshness = Freshness(owns_thread=not is_main and share.loops > 1)
     made = Pool(
         settings().dsn,
         kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
@@ -312,10 +313,14 @@ async def hurry() -> None:
         await asyncio.sleep(_TOLD_SECONDS)
 
 
-async def close_pool() -> None:
-    """Close this loop's pool; an isolated loop calls it before it ends."""
+async def close_pool(timeout_seconds: float = 5.0) -> None:
+    """Close this loop's pool; a loop of jobs calls it before it ends.
+
+    Args:
+        timeout_seconds: How long it may wait for a connection that it is making.
+    """
     if (found := _pools.pop(asyncio.get_running_loop(), None)) is not None:
-        await found.close()
+        await found.close(timeout_seconds)
 
 
 async def healthcheck(*, check_db: bool = True) -> None:

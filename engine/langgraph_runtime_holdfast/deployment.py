@@ -85,8 +85,6 @@ REFUSED_VARIABLES: Final = {
 }
 TRACING: Final = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING")
 DEFAULTS: Final = {
-    # A node that blocks its event loop must not hold up the API, the leases or another run.
-    "BG_JOB_ISOLATED_LOOPS": "true",
     "LANGGRAPH_NO_VERSION_CHECK": "true",
 }
 ALWAYS: Final = {

@@ -1,9 +1,9 @@
-"""Which event loops are used: for the API the fast one, for jobs one that lets threads take turns.
+"""Which event loops are used: for the API the fast one, for jobs one whose steps the watchdog can see.
 
 Python runs one thread at a time. A thread that does input or output lets another one run, and then has to
-wait for it: with ten jobs at once much of the time goes into changing threads, many times within one step of
-a graph. So the loops of jobs pass a turn around, and change when one of them has nothing more to do. A job
-that blocks or computes loses the turn after some milliseconds, to those who wait for it.
+wait for it: with ten jobs on ten loops much of the time goes into changing threads, many times within one
+step of a graph. So loops of jobs that are many pass a turn around, and change when one of them has nothing
+more to do. A job that blocks or computes loses the turn after some milliseconds, to those who wait for it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def new_job_loop() -> asyncio.AbstractEventLoop:
-    """Make an event loop for a thread among many."""
-    return asyncio.SelectorEventLoop(_TurnSelector())
+def new_job_loop(*, among_many: bool) -> asyncio.AbstractEventLoop:
+    """Make an event loop for jobs; one among many takes turns with the others."""
+    return asyncio.SelectorEventLoop(_TurnSelector() if among_many else None)
 
 
 class _Turns:

@@ -401,6 +401,6 @@ def follower(feed: str) -> Follower:
 
 
 async def close_follower() -> None:
-    """Stop this loop's followers; an isolated loop calls it before it ends."""
+    """Stop this loop's followers; a loop of jobs calls it before it ends."""
     for found in _followers.pop(asyncio.get_running_loop(), {}).values():
         await found.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -92,6 +93,26 @@ def _report_pools(reporter: Any, reported: dict[str, int]) -> dict[str, dict[str
         reporter.inc_counter(name, max(0, postgres[counted] - reported.get(counted, 0)))
         reported[counted] = postgres[counted]
     return pools
+
+
+def show_job_loops(blocked: Callable[[], float], lag_seconds: Callable[[], float]) -> None:
+    """Have `/metrics` ask, each time, how many job loops are blocked and how late the slowest answers."""
+    blocked_gauge, lag_gauge = _loop_gauges()
+    blocked_gauge.set_function(blocked)
+    lag_gauge.set_function(lag_seconds)
+
+
+@functools.cache
+def _loop_gauges() -> tuple[Any, Any]:
+    from langgraph_api.metrics_otlp import METRIC_NAME_PREFIX
+    from prometheus_client import Gauge
+
+    return (
+        Gauge(f"{METRIC_NAME_PREFIX}job_loops_blocked", "Event loops of jobs that a node blocks now."),
+        Gauge(
+            f"{METRIC_NAME_PREFIX}job_loop_lag_seconds", "How late the slowest event loop of jobs answers."
+        ),
+    )
 
 
 def report_wait(run: dict[str, Any], attempt: int) -> None:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
-from langgraph_runtime_holdfast.gauges import report_wait
-from langgraph_runtime_holdfast.isolated_loop import IsolatedLoop, Submission
+from langgraph_runtime_holdfast.gauges import report_wait, show_job_loops
+from langgraph_runtime_holdfast.job_loop import JobLoop, Submission
+from langgraph_runtime_holdfast.loop_watchdog import LoopWatchdog
 from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat, held
 from langgraph_runtime_holdfast.ops.run_enter import settle
 from langgraph_runtime_holdfast.ops.runs import Runs
@@ -62,19 +65,23 @@ class Job:
 
     run: dict[str, Any]
     lease: Lease
-    loop: IsolatedLoop | None
-    worker: Submission[Any] | asyncio.Task[Any] | None = None
+    loop: JobLoop
+    worker: Submission[Any]
 
 
 class Queue:
     """The jobs of this process and the slots for them."""
 
     def __init__(self, slots: int, *, isolated: bool) -> None:
-        """Prepare the slots; each has an event loop of its own if they are isolated."""
+        """Prepare the slots; they share an event loop, or each has its own if they are isolated."""
         self.jobs: set[Job] = set()
         self._slots = slots
-        self._loops = [IsolatedLoop(f"jobs-{number}") for number in range(slots if isolated else 0)]
-        self._free_loops = list(self._loops)
+        count = slots if isolated else 1
+        self._jobs_a_loop = slots // count
+        self._loops = [
+            JobLoop(f"jobs-{number}", jobs=self._jobs_a_loop, among_many=count > 1) for number in range(count)
+        ]
+        self.watchdog = LoopWatchdog(self._loops, self._on_loop_change)
         self._slot_freed = asyncio.Event()
         self._stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -82,7 +89,9 @@ class Queue:
 
     async def run(self) -> None:
         """Claim and start runs until cancelled."""
-        await logger.ainfo("Starting the queue", jobs=self._slots, isolated_loops=bool(self._loops))
+        await logger.ainfo("Starting the queue", jobs=self._slots, loops=len(self._loops))
+        self.watchdog.start()
+        show_job_loops(self.watchdog.blocked, self.watchdog.lag_seconds)
         claiming = asyncio.create_task(self._claim_on())
         helpers = [asyncio.create_task(work) for work in (listen(), sweep_on())]
         try:
@@ -104,8 +113,10 @@ class Queue:
             await self._wait_for_jobs(grace_seconds)
         finally:
             await self._hand_back()
-            if self._tasks:
+            # Those on a blocked loop will not end; their runs are in the queue again.
+            if any(not self.watchdog.is_blocked(job.loop) for job in self.jobs):
                 await asyncio.wait(self._tasks, timeout=_SETTLE_SECONDS)
+            self.watchdog.end()
             await asyncio.gather(*(loop.close(_HAND_BACK_SECONDS) for loop in self._loops))
             heartbeat().end()
 
@@ -114,12 +125,13 @@ class Queue:
         claimed = wanted = self._slots
         failing = False
         while not self._stopping:
-            if len(self.jobs) >= self._slots:
+            free = len(self._free_slots())
+            if not free:
                 self._slot_freed.clear()
                 await self._slot_freed.wait()
                 continue
             # As many as were asked for: there may be more.
-            wait, wanted = claimed < wanted, self._slots - len(self.jobs)
+            wait, wanted = claimed < wanted, free
             try:
                 runs = [each async for each in Runs.next(wait=wait, limit=wanted)]
             except Exception as error:
@@ -130,30 +142,52 @@ class Queue:
                 await asyncio.sleep(_RETRY_CLAIM_SECONDS)
                 continue
             claimed, failing = len(runs), False
-            for run, attempt in runs:
-                self._start(run, attempt)
+            # One that has become blocked in between gives its run back.
+            free_slots = self._free_slots(also_blocked=True)
+            for (run, attempt), loop in zip(runs, free_slots, strict=False):
+                self._start(run, attempt, loop)
 
-    def _start(self, run: dict[str, Any], attempt: int) -> None:
+    def _free_slots(self, *, also_blocked: bool = False) -> list[JobLoop]:
+        """For each job that could be begun, its loop; those that answer come first."""
+        taken = Counter(job.loop for job in self.jobs)
+        free = [loop for loop in self._loops for _ in range(self._jobs_a_loop - taken[loop])]
+        free.sort(key=self.watchdog.is_blocked)
+        return free if also_blocked else [loop for loop in free if not self.watchdog.is_blocked(loop)]
+
+    def _start(self, run: dict[str, Any], attempt: int, loop: JobLoop) -> None:
         from langgraph_api.worker import worker
 
         lease = held(run["run_id"])
         if lease is None:
             raise RuntimeError(f"Run {run['run_id']} was claimed without a lease")
         report_wait(run, attempt)
-        job = Job(run, lease, self._free_loops.pop() if self._loops else None)
-        self.jobs.add(job)
         work: Coroutine[Any, Any, Any] = worker(run, attempt, self._main_loop)
         lease.work = work
-        if job.loop is None:
-            job.worker = asyncio.create_task(work, name=f"run-{run['run_id']}-attempt-{attempt}")
-        else:
-            job.worker = job.loop.submit(work)
+        job = Job(run, lease, loop, loop.submit(work))
+        self.jobs.add(job)
         self._do(self._see_through(job))
+        if self.watchdog.is_blocked(loop):
+            self._give_back(loop)
+
+    def _on_loop_change(self, loop: JobLoop) -> None:
+        with suppress(RuntimeError):  # the main loop is closed: the process ends
+            self._main_loop.call_soon_threadsafe(self._give_back, loop)
+
+    def _give_back(self, loop: JobLoop) -> None:
+        """What has not begun on a loop that is blocked now may begin in another process."""
+        self._slot_freed.set()
+        if not self.watchdog.is_blocked(loop):
+            return
+        waiting = [job for job in self.jobs if job.loop is loop and job.worker.withdraw()]
+        for job in waiting:
+            job.lease.is_handed_back = True
+        if waiting:
+            run_ids = [str(job.run["run_id"]) for job in waiting]
+            logger.info("Handing back jobs that a blocked loop kept waiting", run_ids=run_ids)
 
     async def _see_through(self, job: Job) -> None:
         """Wait for a job's end, and see that its run goes on if it has not ended."""
         try:
-            assert job.worker is not None
             await job.worker
         except _EXPECTED as error:
             # The worker has logged it. It has settled too, if it came that far.
@@ -166,8 +200,6 @@ class Queue:
         finally:
             heartbeat().release(job.lease)
             self.jobs.discard(job)
-            if job.loop is not None:
-                self._free_loops.append(job.loop)
             self._slot_freed.set()
 
     async def _wait_for_jobs(self, timeout_seconds: float) -> None:
@@ -188,8 +220,7 @@ class Queue:
         await logger.ainfo("Handing back jobs", run_ids=[str(job.run["run_id"]) for job in handed_back])
         for job in handed_back:
             job.lease.is_handed_back = True
-            if job.worker is not None:
-                job.worker.cancel()
+            job.worker.cancel()
         await self._wait_for_jobs(_HAND_BACK_SECONDS)
         for job in list(self.jobs):
             await settle(job.lease, asyncio.CancelledError())

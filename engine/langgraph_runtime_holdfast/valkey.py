@@ -151,7 +151,7 @@ def sentinel() -> Sentinel:
 
 
 async def stop_valkey() -> None:
-    """Close this loop's clients; an isolated loop calls it before it ends."""
+    """Close this loop's clients; a loop of jobs calls it before it ends."""
     if (clients := _clients.pop(asyncio.get_running_loop(), None)) is not None:
         await clients.close()
 

@@ -30,7 +30,7 @@ DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 MAX_THREADS: Final = 16
 MAX_PROCESSES: Final = max(1, os.cpu_count() or 1)
 
-# Limiters belong to one event loop, as the loop's runs do: isolated background loops each get their own.
+# Limiters belong to one event loop, as the loop's runs do: each loop of jobs gets its own.
 _thread_limiter: RunVar[anyio.CapacityLimiter] = RunVar("holdfast_thread_limiter")
 _process_limiter: RunVar[anyio.CapacityLimiter] = RunVar("holdfast_process_limiter")
 

@@ -104,10 +104,16 @@ def running_dev_server(home: Path, manifest: str = "langgraph.json") -> Iterator
 
 @contextlib.contextmanager
 def running_holdfast_server(
-    home: Path, services: Services, database_uri: str, manifest: str = "langgraph.json"
+    home: Path,
+    services: Services,
+    database_uri: str,
+    manifest: str = "langgraph.json",
+    *,
+    graphs: Path = GRAPHS,
+    **given: str,
 ) -> Iterator[str]:
     """Run `holdfast serve` on a database, which several may share; yields its address."""
-    _copy_graphs(home)
+    _copy_graphs(home, graphs)
     port = choose_ports({"PORT": 0})["PORT"]
     command = [
         *(str(SCRIPTS / "holdfast"), "serve", "--config", str(home / manifest)),
@@ -117,6 +123,7 @@ def running_holdfast_server(
         DATABASE_URI=database_uri,
         REDIS_URI=services.valkey_uri,
         REDIS_KEY_PREFIX=database_uri.rsplit("/", 1)[1] + ":",
+        **given,
     )
     with _running(Part("holdfast", command, variables, home, log=home / "server.log"), port) as url:
         yield url
@@ -128,9 +135,9 @@ def environment(**variables: str) -> dict[str, str]:
     return inherited | COMMON | variables
 
 
-def _copy_graphs(home: Path) -> None:
+def _copy_graphs(home: Path, graphs: Path = GRAPHS) -> None:
     home.mkdir(exist_ok=True)
-    shutil.copytree(GRAPHS, home, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(graphs, home, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -291,3 +292,48 @@ async def test_a_stateless_result_reaches_its_listener_without_valkey(handle: Ha
     lease = held(run_id)
     assert lease is not None
     heartbeat().release(lease)
+
+
+async def test_a_blocked_loop_is_seen_and_what_waits_for_it_can_be_withdrawn(handle: Handle) -> None:
+    """A stop leaves it behind; what has begun on it goes on."""
+    from langgraph_runtime_holdfast.job_loop import JobLoop
+    from langgraph_runtime_holdfast.loop_watchdog import LoopWatchdog
+
+    release = threading.Event()
+    changes: list[bool] = []
+    worked: list[str] = []
+
+    async def block() -> None:
+        release.wait(60)
+
+    async def work(name: str) -> str:
+        worked.append(name)
+        return name
+
+    async def is_free() -> bool:
+        return not watchdog.is_blocked(loop)
+
+    async def is_blocked() -> bool:
+        return watchdog.is_blocked(loop)
+
+    loop = JobLoop("jobs-0", jobs=3, among_many=False)
+    watchdog = LoopWatchdog([loop], lambda each: changes.append(watchdog.is_blocked(each)))
+    watchdog.start()
+    try:
+        assert await loop.submit(work("before")) == "before"
+        blocking = loop.submit(block())
+        await until(is_blocked, "the loop is blocked")
+        assert watchdog.blocked() == 1
+        withdrawn, kept = loop.submit(work("withdrawn")), loop.submit(work("kept"))
+        assert [withdrawn.withdraw(), withdrawn.withdraw(), blocking.withdraw()] == [True, False, False]
+        await loop.close(0.1)
+    finally:
+        release.set()
+    await until(is_free, "the loop is free")
+    with pytest.raises(asyncio.CancelledError):
+        await withdrawn
+    assert await kept == "kept"
+    assert worked == ["before", "kept"]
+    assert {True, False} == set(changes)
+    watchdog.end()
+    await loop.close(30)

@@ -13,6 +13,7 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError
 
+from langgraph_runtime_holdfast.loop_watchdog import BLOCKED_SECONDS
 from tests.contract.api import Sdk, statuses, thread_after, until, until_status, values_of
 from tests.contract.conftest import plain_http
 from tests.contract.engines import Services, running_holdfast_server
@@ -24,12 +25,15 @@ AT_ONCE = 50
 
 
 @pytest.fixture(scope="module")
-def replica_urls(
-    engine: str, services: Services, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, str]]:
+def homes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The working directories of two servers, with their logs."""
+    return [tmp_path_factory.mktemp(f"replica-{name}") for name in "ab"]
+
+
+@pytest.fixture(scope="module")
+def replica_urls(engine: str, services: Services, homes: list[Path]) -> Iterator[tuple[str, str]]:
     """The addresses of two servers on one database."""
     database_uri = services.make_database("replicas")
-    homes = [tmp_path_factory.mktemp(f"replica-{name}") for name in "ab"]
     with (
         running_holdfast_server(homes[0], services, database_uri) as first,
         running_holdfast_server(homes[1], services, database_uri) as second,
@@ -156,6 +160,65 @@ async def test_resumes_through_both_answer_once(replicas: tuple[Sdk, Sdk]) -> No
     for run in runs:
         await until_status(replicas[0], thread_id, run["run_id"], "success", "error")
     assert (await values_of(replicas[1], thread_id))["sent"] == ["letter"]
+
+
+async def test_a_blocked_loop_is_named_and_leaves_the_work_to_the_other_server(
+    replicas: tuple[Sdk, Sdk], homes: list[Path], tmp_path: Path
+) -> None:
+    """What was on it waits until it is free; the API, cancels and all other runs do not."""
+    release = tmp_path / "released"
+
+    async def begin(graph: str, values: dict[str, Any]) -> tuple[str, str]:
+        thread_id = (await replicas[0].threads.create())["thread_id"]
+        run_id = (await replicas[0].runs.create(thread_id, graph, input=values))["run_id"]
+        await until_status(replicas[0], thread_id, run_id, "running")
+        return thread_id, run_id
+
+    async def blocked() -> list[float]:
+        return [await _metric(replica, "job_loops_blocked") for replica in replicas]
+
+    async def one_is_blocked() -> bool:
+        return sum(await blocked()) == 1
+
+    async def none_is_blocked() -> bool:
+        return sum(await blocked()) == 0
+
+    beside = [await begin("slow", {"step_seconds": 60}) for _ in range(4)]
+    thread_id, run_id = await begin("blocking", {"until": str(release)})
+    try:
+        await until(one_is_blocked, "a loop is blocked")
+        at = (await blocked()).index(1)
+        assert await _metric(replicas[at], "job_loop_lag_seconds") >= BLOCKED_SECONDS
+        echoes = [values_of_echo(replicas[number % 2], str(number)) for number in range(20)]
+        assert await asyncio.gather(*echoes) == [[str(number)] for number in range(20)]
+        other = await begin("slow", {"step_seconds": 60})
+        await replicas[at].runs.cancel(*other, wait=True)
+        for each in beside:
+            await replicas[at].runs.cancel(*each)
+        assert (await blocked())[at] == 1, "all that was done while the loop was blocked"
+    finally:
+        release.touch()
+    await until(none_is_blocked, "the loop is free")
+    await until_status(replicas[0], thread_id, run_id, "success")
+    for each in (other, *beside):
+        await until_status(replicas[0], *each, "interrupted")
+    log = (homes[at] / "server.log").read_text()
+    (told,) = [line for line in log.splitlines() if "A node blocks" in line and f"run_id={run_id}" in line]
+    assert f"thread_id={thread_id}" in told
+    assert "graph_id=blocking" in told
+    assert "workers.py:" in told.partition(" at=")[2]
+    assert "in block\n    time.sleep(0.01)" in log or "in block\n    while not os.path.exists" in log
+    assert "The event loop of the jobs is free again" in log
+    assert str(release) not in log, "payloads stay out of the log"
+
+
+async def values_of_echo(replica: Sdk, text: str) -> Any:
+    return (await replica.runs.wait(None, "echo", input={"text": text}))["heard"]
+
+
+async def _metric(replica: Sdk, name: str) -> float:
+    text = (await replica.http.client.get("/metrics")).text
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"lg_api_{name} "))
 
 
 async def test_a_cron_fires_once_a_date(replicas: tuple[Sdk, Sdk]) -> None:

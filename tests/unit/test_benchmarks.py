@@ -64,9 +64,9 @@ async def test_wrong_and_failed_requests_are_counted_and_told_and_are_no_through
 
 def test_a_goal_is_judged_by_its_worst_round() -> None:
     rows = [
-        *(_measured("isolated", number, rate) for number, rate in ((1, 85), (2, 90), (3, 160))),
+        *(_measured("shared", number, rate) for number, rate in ((1, 85), (2, 90), (3, 160))),
         *(_measured("dev", number, rate) for number, rate in ((1, 100), (2, 100), (3, 200))),
-        *(_measured("shared", number, 100) for number in (1, 2, 3)),
+        *(_measured("isolated", number, 160) for number in (1, 2, 3)),
     ]
 
     outcomes = {(one.goal.other, one.goal.clients): one for one in judge(_report(rows))}
@@ -79,7 +79,7 @@ def test_a_goal_is_judged_by_its_worst_round() -> None:
 
 
 def test_a_goal_that_is_missed_says_by_how_much() -> None:
-    rows = [_measured("isolated", 1, 60), _measured("dev", 1, 100)]
+    rows = [_measured("shared", 1, 60), _measured("dev", 1, 100)]
 
     [missed] = [one for one in judge(_report(rows)) if one.goal.other == "dev" and one.goal.clients == 50]
 
@@ -98,7 +98,7 @@ def test_what_else_keeps_the_machine_busy_is_told() -> None:
 
 
 def test_a_report_comes_back_as_it_was_and_its_plots_are_the_same_bytes(tmp_path: Path) -> None:
-    report = _report([_measured("isolated", 1, 60), _measured("dev", 1, 100)])
+    report = _report([_measured("shared", 1, 60), _measured("dev", 1, 100)])
     report.write(tmp_path / "report.json")
 
     again = Report.read(tmp_path / "report.json")

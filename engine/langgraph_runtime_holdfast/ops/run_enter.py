@@ -43,7 +43,7 @@ async def enter(
     if lease is None:
         # The queue claims before it starts a worker; without a claim nothing may be written.
         raise RuntimeError(f"Run {run_id} was not claimed by this process")
-    # The graph's store and saver take the pool of this loop, which may be an isolated one.
+    # The graph's store and saver take the pool of this loop, which is one of jobs.
     await open_pool()
     with lease.entered(done):
         try:

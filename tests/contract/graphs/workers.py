@@ -1,6 +1,8 @@
 """Graphs of the contract tests that run through without a human."""
 
 import asyncio
+import os
+import time
 from operator import add
 from typing import Annotated, Any
 
@@ -96,3 +98,18 @@ async def tick(state: TickerState) -> dict[str, Any]:
 ticker = (
     StateGraph(TickerState).add_node("tick", tick).add_edge(START, "tick").add_edge("tick", END).compile()
 )
+
+
+class BlockingState(TypedDict, total=False):
+    """`until` is a file; its node blocks the loop on which it runs until that is there."""
+
+    until: str
+
+
+async def block(state: BlockingState) -> dict[str, Any]:
+    while not os.path.exists(state["until"]):  # noqa: ASYNC240, PTH110 - what must not be done
+        time.sleep(0.01)  # noqa: ASYNC251
+    return {}
+
+
+blocking = StateGraph(BlockingState).add_node(block).add_edge(START, "block").add_edge("block", END).compile()

@@ -54,6 +54,8 @@ class Setup:
     """One server, a cluster, or one that is replicated under a Sentinel."""
     postgres: Mapping[str, str] = field(default_factory=dict)
     """Settings of Postgres that differ from its defaults."""
+    isolated_loops: bool = False
+    """Each job has an event loop of its own."""
     shape: Shape = Shape()
     """The load."""
 

@@ -220,6 +220,7 @@ class Stand:
             "DATABASE_URI": uri,
             "REDIS_URI": self.valkey.uri,
             "FAULTS_JOURNAL": str(self.journal.path),
+            **({"BG_JOB_ISOLATED_LOOPS": "true"} if self._setup.isolated_loops else {}),
         }
 
     async def _move_to_disk(self, stack: AsyncExitStack) -> None:

@@ -1,0 +1,67 @@
+"""What the fake providers say: the same decisions behind each protocol.
+
+A request is boiled down to what a model would go by, and a `Mind` decides on the answer. The fakes put it
+into their provider's words. A mind of your own makes an agent under test go any way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_ORDER = re.compile(r"^call (?P<tool>[\w-]+) (?P<arguments>\{.*\})$", re.DOTALL)
+_PIECE_CHARACTERS = 7
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request comes to."""
+
+    tools: Sequence[str]
+    """The tools that are offered, by name."""
+    user_text: str
+    """What the user said last."""
+    results: Sequence[str]
+    """What the tools have said since."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool is to be called."""
+
+    tool: str
+    arguments: dict[str, Any]
+
+    @property
+    def json(self) -> str:
+        """The arguments, as they are streamed."""
+        return json.dumps(self.arguments)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says."""
+
+    text: str = ""
+    calls: Sequence[Call] = field(default_factory=tuple)
+
+
+Mind = Callable[[Asked], Answer]
+
+
+def obeys(asked: Asked) -> Answer:
+    """Call the tool that the user names, as in `call add {"a": 1}`; then say what it said."""
+    if asked.results:
+        return Answer(text="The tool says: " + " ".join(asked.results))
+    order = _ORDER.match(asked.user_text)
+    if order is None or order["tool"] not in asked.tools:
+        return Answer(text=f"You said: {asked.user_text}")
+    return Answer(calls=[Call(order["tool"], json.loads(order["arguments"]))])
+
+
+def pieces(text: str) -> list[str]:
+    """Cut a text as it comes from a stream: somewhere, also within words and escapes."""
+    return [text[at : at + _PIECE_CHARACTERS] for at in range(0, len(text), _PIECE_CHARACTERS)]
