@@ -20,6 +20,9 @@ from sdk_client.errors import ConfigurationError
 TOKEN = "a-token-for-the-tests"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 RUNS = "/callbacks/runs"
+# Not random: they are in the names of tests, which several processes must agree on.
+RUN_ID = str(uuid.uuid5(uuid.NAMESPACE_URL, "run"))
+THREAD_ID = str(uuid.uuid5(uuid.NAMESPACE_URL, "thread"))
 # Port 1 refuses: a request that reaches the database is answered 503.
 NO_DATABASE = "postgresql://nobody:s3cret-password@127.0.0.1:1/none"
 
@@ -46,7 +49,7 @@ async def http(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def webhook(**changes: Any) -> bytes:
-    body = {"run_id": str(uuid.uuid4()), "thread_id": str(uuid.uuid4()), "status": "success", **changes}
+    body = {"run_id": RUN_ID, "thread_id": THREAD_ID, "status": "success", **changes}
     return json.dumps({name: value for name, value in body.items() if value is not ...}).encode()
 
 

@@ -40,7 +40,7 @@ def signed(secret: str = NEW, body: bytes = BODY, minutes: float = 0) -> dict[st
     }
 
 
-@pytest.mark.parametrize("secret", [OLD, NEW])
+@pytest.mark.parametrize("secret", [OLD, NEW], ids=["old", "new"])
 def test_any_of_the_secrets_is_enough(secret: str) -> None:
     headers = signed(secret)
     assert SignatureCheck(f"{NEW} {OLD}").check(headers, BODY) == headers["webhook-id"]

@@ -86,8 +86,8 @@ def test_without_a_secret_a_callback_has_its_id_and_no_signature() -> None:
         "whsec_é",
         "whsec_" + base64.b64encode(b"x" * 23).decode(),
         "whsec_" + base64.b64encode(b"x" * 65).decode(),
-        make_secret() + " plain",
-        make_secret().removeprefix("whsec_"),
+        pytest.param(make_secret() + " plain", id="with more"),
+        pytest.param(make_secret().removeprefix("whsec_"), id="without whsec_"),
     ],
 )
 def test_a_wrong_secret_stops_the_start_in_one_line_without_showing_it(
