@@ -282,13 +282,13 @@ async def test_a_stateless_result_reaches_its_listener_without_valkey(handle: Ha
     listening = asyncio.create_task(listen())
     _ = [each async for each in Runs.next(wait=False)]
     async with Runs.enter(run_id, thread_id, asyncio.get_running_loop(), False):
-        await Runs.Stream.publish(run_id, "values", b'{"step":1}')
-        await Runs.Stream.publish(run_id, "values", b'{"step":2}')
+        await Runs.Stream.publish(run_id, "values", b'{"step":1}', thread_id=thread_id)
+        await Runs.Stream.publish(run_id, "values", b'{"step":2}', thread_id=thread_id)
         await Threads.delete(handle, thread_id)
     async with asyncio.timeout(60):
         assert (await listening)[-1] == (b"values", b'{"step":2}', None)
     # For a listener in another process, to whom nothing was handed over.
-    assert await kept_result(handle, run_id) == (b"values", b'{"step":2}')
+    assert await kept_result(handle, run_id) == (b"values", b'{"step":2}', thread_id=thread_id)
     lease = held(run_id)
     assert lease is not None
     heartbeat().release(lease)
