@@ -27,7 +27,8 @@ from langgraph_runtime_holdfast.database import Handle, Transaction
 from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.retry import patiently
 
-_SAVE: Final = "SELECT save_checkpoints(%(run_id)s, %(token)s, %(saved)s, %(blobs)s::bytea[])"
+# As text an array of ten megabytes takes seconds to escape, in which nothing else of the process runs.
+_SAVE: Final = "SELECT save_checkpoints(%(run_id)s, %(token)s, %(saved)s, %(blobs)b::bytea[])"
 LEASE_LOST: Final = "HF001"
 _BEHIND_SECONDS: Final = 0.005
 _MOST_BEHIND: Final = 64

@@ -32,6 +32,7 @@ BYTES_PER_SECOND: Final = 4_000_000
 and indexes, and a small cloud disk writes about 30 MB/s for all who use it."""
 _CANCEL_SECONDS: Final = 1.0
 _AT_ONCE_MS: Final = 2
+_NOTHING_READY: Final = 0
 _LAST_LOOK_SECONDS: Final = 0.01
 _LONGEST_TRUST_SECONDS: Final = 3.0
 _INPUT: Final = select.POLLIN | select.POLLHUP | select.POLLERR
@@ -142,7 +143,7 @@ class Connection(AsyncConnection[DictRow]):
                 raise
             raise LimitExceededError(str(error)) from error
         try:
-            return await self._answer(gen if is_watched else self._watched(gen), interval)
+            return await self._answer(gen if is_watched else self._watched(gen, has_begun=True), interval)
         except psycopg.OperationalError as error:
             if not is_limit(error):
                 raise
@@ -214,7 +215,7 @@ class Connection(AsyncConnection[DictRow]):
             with suppress(OSError):
                 self.remainder.shutdown(socket.SHUT_WR)
 
-    def _watched(self, gen: Any) -> Any:
+    def _watched(self, gen: Any, *, has_begun: bool = False) -> Any:
         """Note when bytes move. On a loop with a thread of its own, first wait without the loop.
 
         What comes at once would take several changes of threads there. What takes longer is left to the loop:
@@ -222,7 +223,8 @@ class Connection(AsyncConnection[DictRow]):
         """
         poll = select.poll() if self.owns_thread else None
         try:
-            wanted = next(gen)
+            # One that has begun, and may be in the midst of sending, takes nothing but what is ready.
+            wanted = gen.send(_NOTHING_READY) if has_begun else next(gen)
             while True:
                 ready = 0
                 if poll is not None:

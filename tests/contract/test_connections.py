@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -164,6 +165,21 @@ async def test_rows_that_keep_arriving_are_no_silence_and_what_is_large_gets_its
         connection.patience_seconds = None
         connection.payload_bytes = 40_000_000
         assert connection._limit_seconds() == STATEMENT_SECONDS + 10
+
+
+async def test_what_is_large_may_be_sent_for_longer_than_a_server_is_trusted(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langgraph_runtime_holdfast.connection.trust_seconds", lambda: 0.2)
+    async with pool().connection() as connection:
+        backend = psutil.Process(connection.info.backend_pid)
+        backend.suspend()
+        try:
+            sent = asyncio.create_task(connection.execute("SELECT length(%b)", [bytes(20_000_000)]))
+            await asyncio.sleep(1.0)  # the fault itself: it takes nothing for a while
+        finally:
+            backend.resume()
+        assert await (await sent).fetchone() == {"length": 20_000_000}
 
 
 async def test_a_process_that_stops_and_starts_again_is_patient_again(

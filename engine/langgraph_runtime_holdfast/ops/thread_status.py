@@ -36,7 +36,7 @@ _END_RUN: Final = """
 SELECT end_run(
     %(run_id)s, %(token)s, %(run_status)s,
     %(thread_id)s, %(status)s, %(error)s::jsonb, %(metadata)s::jsonb, %(has_checkpoint)s, %(values)s::jsonb,
-    %(interrupts)s::jsonb, %(saved)s, %(blobs)s::bytea[]
+    %(interrupts)s::jsonb, %(saved)s, %(blobs)b::bytea[]
 ) AS has_more
 """
 
