@@ -9,11 +9,13 @@ from contextlib import suppress
 import psutil
 import psycopg
 
+from langgraph_runtime_holdfast.budget import plan
 from tests.faults.rig.postgres import Postgres
 from tests.faults.rig.server import Server
 
-# The default pool of a server, and what it has beside it: heartbeat, migrations, cancel requests.
-BACKENDS_OF_A_SERVER = 45
+JOBS_OF_A_SERVER = 10
+BACKENDS_OF_A_SERVER = plan(jobs=JOBS_OF_A_SERVER, isolated=False, bound=None, share=None).total
+"""What a server says at its start that it takes, at its default settings."""
 _EVERY_SECONDS = 0.5
 _BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holdfast'"
 
