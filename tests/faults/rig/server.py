@@ -38,15 +38,19 @@ def server_environment(given: Mapping[str, str]) -> dict[str, str]:
 class Server:
     """One server, on the same port however often it is started."""
 
-    def __init__(self, folder: Path, given: Mapping[str, str], role: Role = "all") -> None:
+    def __init__(
+        self, folder: Path, given: Mapping[str, str], role: Role = "all", config: str = "langgraph.json"
+    ) -> None:
         """Choose the port; nothing is started yet.
 
         Args:
             folder: For its logs, one for each start.
             given: Environment variables beside the defaults.
             role: Whether it answers the API, executes runs, or both.
+            config: Which of the suite's manifests it serves.
         """
         self.role = role
+        self._config = GRAPHS / config
         self._folder = folder
         self._given = dict(given)
         self.port = choose_ports({"PORT": 0})["PORT"]
@@ -76,7 +80,7 @@ class Server:
             command=[
                 *command,
                 "--config",
-                str(GRAPHS / "langgraph.json"),
+                str(self._config),
                 "--port",
                 str(self.port),
                 *self._roles(),

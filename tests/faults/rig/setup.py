@@ -28,10 +28,12 @@ class Shape:
     """Runs created through the fault."""
     megabytes: float = 0.0
     """What each node puts into the state, in place of what the one before it put there."""
+    streams_each_state: bool = True
+    """What is larger than a quarter of HOLDFAST_FEED_MB is left out of a stream, which has the last state."""
 
 
 LARGE = Shape(runs=12, done=1, in_flight=2, last=0, creating=1, megabytes=10.0)
-LARGEST = Shape(runs=4, done=1, in_flight=1, last=0, creating=1, megabytes=40.0)
+LARGEST = Shape(runs=4, done=1, in_flight=1, last=0, creating=1, megabytes=40.0, streams_each_state=False)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Setup:
     """Settings of Postgres that differ from its defaults."""
     isolated_loops: bool = False
     """Each job has an event loop of its own."""
+    models: bool = False
+    """There is a provider of models, `stand.openai`, and an agent that asks it."""
     shape: Shape = Shape()
     """The load."""
 

@@ -35,6 +35,8 @@ from tests.faults.rig.saving import SETTINGS, lags_of, saved_nodes, saved_twice
 from tests.faults.rig.server import Server
 from tests.faults.rig.setup import Setup
 from tests.faults.rig.standby import Standby
+from tests.providers import openai_fake
+from tests.providers.server import served
 
 POLL_SECONDS = 0.1
 _MAKE_SECONDS = 30.0
@@ -83,6 +85,9 @@ class Stand:
         self.outcome = outcome
         self.began = self.ended = 0.0
         """When the fault began and ended, by the monotonic clock."""
+        self.openai = openai_fake.OpenAIFake()
+        """What agents ask, if the scenario has models."""
+        self._openai_url = ""
         self._folder = folder
         self._setup = setup
         self._watching: list[asyncio.Task[None]] = []
@@ -100,6 +105,8 @@ class Stand:
                 await self._move_to_disk(stack)
             if self._setup.standby != "none":
                 await self._start_standby(stack)
+            if self._setup.models:
+                self._openai_url = stack.enter_context(served(self.openai.app))
             await self._start_servers(stack)
             self.gauge = Gauge(self.servers, lambda: self.postgres)
             stack.push_async_callback(self.gauge.stop)
@@ -221,7 +228,14 @@ class Stand:
             "REDIS_URI": self.valkey.uri,
             "FAULTS_JOURNAL": str(self.journal.path),
             **({"BG_JOB_ISOLATED_LOOPS": "true"} if self._setup.isolated_loops else {}),
+            **self._models(),
         }
+
+    def _models(self) -> dict[str, str]:
+        """What leads the real clients to the fake."""
+        if not self._setup.models:
+            return {}
+        return {"OPENAI_API_KEY": openai_fake.KEY, "OPENAI_BASE_URL": f"{self._openai_url}/v1"}
 
     async def _move_to_disk(self, stack: AsyncExitStack) -> None:
         self.disk = SmallDisk()
@@ -254,7 +268,9 @@ class Stand:
         for number, role in enumerate(self._setup.all_roles):
             clock = clock_off_by(clocks[number]) if clocks else {}
             cable = await self._lay_cable(stack) if self._setup.through_proxy else None
-            server = Server(self._folder / f"server-{number}", self.environment(cable) | clock, role)
+            environment = self.environment(cable) | clock
+            config = "models.json" if self._setup.models else "langgraph.json"
+            server = Server(self._folder / f"server-{number}", environment, role, config)
             self.servers.append(server)
             stack.push_async_callback(server.stop)
             await server.start()
