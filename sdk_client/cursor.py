@@ -10,6 +10,9 @@ that are already delivered: they are skipped by count, and if they do not come t
 them, which is a gap. Anything older than the last id is a repetition. What remains doubtful is an event
 with the last id and a content already delivered under it; the verdict is ASK, and the server's own store,
 read anew, decides (`settle`).
+
+Where some of a run's events never came into its store, the engine sends the run's final values once more, as
+an event without an id among those that have one: that stands for what is missing.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ class Cursor:
         """Whether anything has been delivered."""
         self._unkept_seen = False
         self._cut_while_unkept = False
+        self._stand_in: str | None = None
 
     def connect(self) -> None:
         """Begin a connection made with `resume_from`."""
@@ -62,6 +66,8 @@ class Cursor:
         if not self.started:
             # The first event of every run announces the run itself.
             return Verdict.DELIVER if event.event == "metadata" else Verdict.GAP
+        if self._stands_in(event):
+            return Verdict.SKIP if content_of(event) == self._stand_in else Verdict.GAP
         if event.id is None or not is_kept(event):
             return Verdict.GAP if self._cut_while_unkept else Verdict.DELIVER
         if self.last_id is None:
@@ -83,6 +89,9 @@ class Cursor:
 
     def advance(self, event: StreamEvent) -> None:
         """Count an event as delivered."""
+        if self._stands_in(event):
+            self._stand_in = content_of(event)
+            return
         self.started = True
         if not is_kept(event):
             self._unkept_seen, self._cut_while_unkept = True, False
@@ -94,6 +103,9 @@ class Cursor:
         if self.last_id is not None:
             self.resume_from = self.last_id
         self.last_id, self.delivered = event.id, [content_of(event)]
+
+    def _stands_in(self, event: StreamEvent) -> bool:
+        return self.last_id is not None and event.id is None and event.event == "values"
 
 
 def is_kept(event: StreamEvent) -> bool:

@@ -119,13 +119,17 @@ class Streams:
             if answer.is_error:
                 await answer.aread()
                 answer.raise_for_status()
-            decoder = SSEDecoder()
+            decoder, has_id = SSEDecoder(), False
             async for line in aiter_lines_raw(answer):
-                part = decoder.decode(bytes(line).rstrip(b"\r\n"))
+                text = bytes(line).rstrip(b"\r\n")
+                has_id |= text.startswith(b"id:")
+                part = decoder.decode(text)
                 # An error event is not kept by the server, so it has no place in the stream; the run's own
                 # status tells of it afterwards.
                 if part is not None and part.event and part.event not in ("error", "end"):
-                    yield StreamEvent(part.event, part.data, part.id)
+                    # The decoder gives an event without an id that of the one before it.
+                    yield StreamEvent(part.event, part.data, part.id if has_id else None)
+                has_id = has_id and part is None
 
 
 _GAP = "the server no longer holds all events of this run; its result is not affected"

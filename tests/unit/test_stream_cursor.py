@@ -74,3 +74,12 @@ def test_a_stream_without_ids_has_a_gap_at_every_cut() -> None:
     assert read(cursor, start, word) == [Verdict.DELIVER] * 2
     cursor.connect()
     assert read(cursor, word, word) == [Verdict.GAP, Verdict.DELIVER]
+
+
+def test_final_values_that_stand_for_what_was_lost_are_a_gap_once() -> None:
+    stand_in = StreamEvent("values", {"done": True}, None)
+    cursor = Cursor()
+    cursor.connect()
+    assert read(cursor, START, WORD, stand_in) == [Verdict.DELIVER, Verdict.DELIVER, Verdict.GAP]
+    cursor.connect()
+    assert read(cursor, WORD, stand_in) == [Verdict.SKIP, Verdict.SKIP]
