@@ -26,6 +26,7 @@ _ASK_AFTER_SECONDS: Final = 1.0
 _CHECK_SECONDS: Final = 2.0
 _PREPARE_AFTER: Final = 5
 _NEWS_SECONDS: Final = 0.5
+_ASK_TRIES: Final = 3
 _ARE_YOU_THERE: Final = struct.pack("!ii", 8, 80877103)
 """Asks for encryption, which every server answers with one byte before anybody logs in."""
 _SESSION: Final = {
@@ -190,7 +191,13 @@ class Freshness:
         return await asyncio.shield(self._news)
 
     async def _ask(self, connection: Connection) -> bool:
-        answered = await answers(connection, trust_seconds() / 2)
+        wait_seconds = trust_seconds() / 2
+        for _ in range(_ASK_TRIES):
+            asked_at = time.monotonic()
+            answered = await answers(connection, wait_seconds)
+            # If this process stood still meanwhile, it was not the server that was silent.
+            if answered or time.monotonic() - asked_at < wait_seconds * 4 / 3:
+                break
         self._news_at = time.monotonic()
         return answered
 

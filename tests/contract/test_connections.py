@@ -14,7 +14,9 @@ from psycopg import sql
 from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.availability import LimitExceededError
+from langgraph_runtime_holdfast.connection import Connection
 from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, dependency_checks, pool
+from langgraph_runtime_holdfast.pool import answers
 from langgraph_runtime_holdfast.retry import retry_db
 from langgraph_runtime_holdfast.settings import settings
 from tests.contract.engine_pool import engine_pool
@@ -180,6 +182,22 @@ async def test_what_is_large_may_be_sent_for_longer_than_a_server_is_trusted(
         finally:
             backend.resume()
         assert await (await sent).fetchone() == {"length": 20_000_000}
+
+
+async def test_a_server_is_not_taken_for_gone_because_the_process_stood_still(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langgraph_runtime_holdfast.pool.trust_seconds", lambda: 0.2)
+    stand_still = iter([1.0])
+
+    async def answers_late(connection: Connection, seconds: float) -> bool:
+        asyncio.get_running_loop().call_soon(time.sleep, next(stand_still, 0.0))
+        return await answers(connection, seconds)
+
+    monkeypatch.setattr("langgraph_runtime_holdfast.pool.answers", answers_late)
+    async with pool().connection() as connection:
+        assert connection.is_there is not None
+        assert await connection.is_there(connection)
 
 
 async def test_a_process_that_stops_and_starts_again_is_patient_again(
