@@ -61,10 +61,12 @@ SELECT is_stale, run_id FROM add_run(
 )
 """
 
-WAITS = "SELECT 1 FROM pg_locks JOIN pg_class ON relation = pg_class.oid WHERE relname = 'thread' AND NOT granted"
+WAITS = """
+SELECT 1 FROM pg_locks JOIN pg_class ON relation = pg_class.oid WHERE relname = 'thread' AND NOT granted
+"""
 COPIES = """
-SELECT (SELECT count(*) FROM thread), (SELECT count(*) FROM thread_order), (SELECT count(*) FROM thread_metadata),
-       (SELECT count(*) FROM run_inflight)
+SELECT (SELECT count(*) FROM thread), (SELECT count(*) FROM thread_order),
+       (SELECT count(*) FROM thread_metadata), (SELECT count(*) FROM run_inflight)
 """
 
 
@@ -302,7 +304,10 @@ async def test_servers_that_work_on_while_the_database_is_migrated_lose_nothing(
         async with server.transaction():
             await server.execute("SELECT 1 FROM thread WHERE thread_id = %(thread)s FOR NO KEY UPDATE", ids)
             migrating = asyncio.create_task(migrate(database_uri, timeout_seconds=30))
-            while not (migrating.done() or await (await looking.execute(WAITS)).fetchone()):
+            # Of Postgres' locks nobody is told.
+            while not (  # noqa: ASYNC110
+                migrating.done() or await (await looking.execute(WAITS)).fetchone()
+            ):
                 await asyncio.sleep(0.01)
             await server.execute(OLD_ADD, ids)
             await server.execute("INSERT INTO thread (thread_id) VALUES (gen_random_uuid())")

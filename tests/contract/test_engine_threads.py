@@ -153,7 +153,8 @@ async def test_a_thread_stays_locked_however_long_its_deletion_takes(
         "INSERT INTO checkpoint_blobs VALUES (%s, '', 'text', '1', 'msgpack', '\\x00')", [str(thread_id)]
     )
     for statement in (
-        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.4); RETURN NULL; END $$",
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "PERFORM pg_sleep(0.4); RETURN NULL; END $$",
         *(
             f"CREATE TRIGGER slow AFTER DELETE ON {table} EXECUTE FUNCTION slowly()"
             for table in ("checkpoint_writes", "checkpoints", "checkpoint_blobs")
