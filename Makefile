@@ -23,7 +23,7 @@ run: $(VENV)/.ready  ## Serve the six agents, run the demo, then serve until Ctr
 	@$(BIN)/python -m langgraph_runtime_holdfast.local --engine $(ENGINE) --end-with-parent $(if $(ONCE),--once) -- $(BIN)/holdfast demo
 
 test: $(VENV)/.ready  ## Run every test: unit, contract, faults, e2e
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n logical --maxprocesses 4 --dist loadgroup
 
 faults: $(VENV)/.ready  ## Break real processes under load, in every way, and write docs/faults.md
 	@FAULTS=all FAULTS_REPORT=docs/faults.md $(BIN)/pytest tests/faults

@@ -150,10 +150,17 @@ async def weights(executor: Executor, thread_ids: Sequence[str | UUID]) -> dict[
     return {UUID(row["thread_id"]): int(row["weight"]) for row in rows}
 
 
-async def thin_out(handle: Executor, thread_ids: Sequence[str | UUID]) -> None:
+async def thin_out(
+    handle: Executor, thread_ids: Sequence[str | UUID], *, locked_by: Executor | None = None
+) -> None:
     """Delete what these threads have saved, in parts, each for itself; what is added meanwhile may stay.
 
     For threads with more than one transaction should delete. What was done stays done when it is cut short.
+
+    Args:
+        handle: Where.
+        thread_ids: Which threads.
+        locked_by: A transaction that holds them; nothing more is deleted once it is gone.
     """
     for statement in _PARTS:
         parameters = {
@@ -162,7 +169,9 @@ async def thin_out(handle: Executor, thread_ids: Sequence[str | UUID]) -> None:
             "bytes": _PART_BYTES,
         }
         while await handle.execute(statement, parameters):
-            pass
+            if locked_by is not None:
+                # Postgres ends a transaction that is silent for long, and its locks with it.
+                await locked_by.execute("SELECT 1")
 
 
 async def delete_run_checkpoints(

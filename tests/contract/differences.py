@@ -1,6 +1,6 @@
 """Where an engine is known to differ from what the API documents: the whole list, each with its reason.
 
-A test named here must fail on that engine; one that passes has to leave the table.
+A test named here must fail on that engine, unless it is a race; one that passes has to leave the table.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ class Difference(NamedTuple):
 
     engine: str
     reason: str
+    is_race: bool = False
+    """It may pass, too: on a machine that is not busy."""
 
 
 CONTAINMENT = "compares lists for equality, where the API documents JSON containment"
@@ -30,6 +32,9 @@ DIFFERENCES: dict[str, Difference] = {
     "test_api_state.py::test_history_before_a_checkpoint": Difference("dev", "answers 500 to a checkpoint"),
     "test_api_streams.py::test_every_event_has_an_id_of_its_own": Difference(
         "dev", "gives the same id to all events of a millisecond, so that a resumed stream misses some"
+    ),
+    "test_api_streams.py::test_joined_while_it_runs": Difference(
+        "dev", "misses an event of the millisecond in which a listener joins", is_race=True
     ),
     "test_api_crons.py::test_not_after_its_end": Difference(
         "dev", "an end time stops every cron: the scheduler compares it as text with a date"

@@ -19,11 +19,13 @@ from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, depen
 from langgraph_runtime_holdfast.pool import answers
 from langgraph_runtime_holdfast.retry import retry_db
 from langgraph_runtime_holdfast.settings import settings
+from tests.contract.api import until
 from tests.contract.engine_pool import engine_pool
 from tests.contract.engines import Services
 
 AT_ONCE = 30
-POOL_SIZE = 10
+MOST_CONNECTIONS = 30
+"""Of the process; the pool of its main loop has a share of them."""
 RECOVERED_SECONDS = 2.0
 AWAY_SECONDS = 5.0
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
@@ -54,7 +56,7 @@ def admin(services: Services) -> Iterator[psycopg.Connection]:
 async def handle(services: Services, database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Handle]:
     """The pool of this loop."""
     monkeypatch.setenv("HOLDFAST_STATEMENT_SECONDS", str(STATEMENT_SECONDS))
-    monkeypatch.setenv("LANGGRAPH_POSTGRES_POOL_MAX_SIZE", str(POOL_SIZE))
+    monkeypatch.setenv("LANGGRAPH_POSTGRES_POOL_MAX_SIZE", str(MOST_CONNECTIONS))
     async with engine_pool(f"{services.postgres_uri.rsplit('/', 1)[0]}/{database}", monkeypatch) as opened:
         yield opened
 
@@ -70,7 +72,7 @@ async def test_after_all_sessions_were_ended_the_next_calls_work_at_once(
         return time.monotonic() - began
 
     await asyncio.gather(*(ask() for _ in range(AT_ONCE)))
-    assert len(admin.execute(END_SESSIONS, [database]).fetchall()) > 5
+    assert len(admin.execute(END_SESSIONS, [database]).fetchall()) > 3
     assert max(await asyncio.gather(*(ask() for _ in range(AT_ONCE)))) < RECOVERED_SECONDS
 
 
@@ -85,6 +87,11 @@ async def test_who_waits_is_served_when_postgres_is_back_though_nobody_else_come
     await ready()
     allow(False)
     admin.execute(END_SESSIONS, [database])
+
+    async def are_gone() -> bool:
+        return not admin.execute(SESSIONS, [database]).fetchall()
+
+    await until(are_gone, "the sessions are gone")
     waiting = asyncio.create_task(handle.fetch_one("SELECT 1 AS answer"))
     with pytest.raises(DatabaseAwayError):
         await ready()
@@ -113,18 +120,19 @@ async def test_statements_that_wait_for_a_lock_are_ended_there_and_leave_room_fo
     async def call() -> None:
         await change()
 
-    ready = dependency_checks()["postgres"]
+    ready, size = dependency_checks()["postgres"], pool().max_size
     with psycopg.connect(f"{services.postgres_uri.rsplit('/', 1)[0]}/{database}") as bystander:
         bystander.execute("LOCK TABLE thread IN ACCESS EXCLUSIVE MODE")
         calls = [asyncio.create_task(call()) for _ in range(AT_ONCE)]
-        most = 0
-        while not all(each.done() for each in calls[: POOL_SIZE // 2]):
+        most, at_once, waited = 0, 0, set[int]()
+        while not all(each.done() for each in calls[: size // 2]):
             await ready()  # a probe gets one of the connections that calls leave
             sessions = admin.execute(SESSIONS, [database]).fetchall()
             most = max(most, len(sessions) - 1)
+            waiting = {pid for pid, waits in sessions if waits == "Lock"}
+            at_once, waited = max(at_once, len(waiting)), waited | waiting
             await asyncio.sleep(0.1)
-        waited = {pid for pid, waits in sessions if waits == "Lock"}
-        refused = await asyncio.gather(*calls[: POOL_SIZE // 2], return_exceptions=True)
+        refused = await asyncio.gather(*calls[: size // 2], return_exceptions=True)
         for each in refused:
             assert isinstance(each, HTTPException)
             assert (each.status_code, "lock" in each.detail) == (503, True)
@@ -133,7 +141,7 @@ async def test_statements_that_wait_for_a_lock_are_ended_there_and_leave_room_fo
         await asyncio.gather(*calls, return_exceptions=True)
         left = {pid for pid, waits in admin.execute(SESSIONS, [database]) if waits == "Lock"}
         assert not left
-    assert (len(waited), most <= POOL_SIZE) == (POOL_SIZE - POOL_SIZE // 5, True)
+    assert (at_once, most <= size) == (size - size // 5, True)
     # It was the statements that were given up, not their connections.
     assert waited <= {row[0] for row in admin.execute(SESSIONS, [database])}
 
@@ -205,7 +213,7 @@ async def test_a_process_that_stops_and_starts_again_is_patient_again(
 ) -> None:
     from langgraph_runtime_holdfast import database as module
 
-    monkeypatch.setattr("langgraph_runtime_holdfast.valkey.start_valkey", _nothing)
+    monkeypatch.setattr("langgraph_runtime_holdfast.valkey_start.start_valkey", _nothing)
     await module.hurry()
     assert pool().timeout < settings().pool_timeout_seconds
     await module.close_pool()

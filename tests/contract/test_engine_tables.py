@@ -13,6 +13,7 @@ import pytest
 
 from langgraph_runtime_holdfast.database import Handle, Parameters, Row, close_pool
 from langgraph_runtime_holdfast.foreign import FOLDER
+from langgraph_runtime_holdfast.migrate import migrate
 from tests.contract.engine_pool import engine_pool
 from tests.contract.engines import Services
 
@@ -58,6 +59,14 @@ SELECT is_stale, run_id FROM add_run(
     (SELECT xmin::text FROM assistant), 'pending', '{}', '{}', 'enqueue', NULL, 0, NULL, false, false,
     NULL, NULL, NULL, NULL
 )
+"""
+
+WAITS = """
+SELECT 1 FROM pg_locks JOIN pg_class ON relation = pg_class.oid WHERE relname = 'thread' AND NOT granted
+"""
+COPIES = """
+SELECT (SELECT count(*) FROM thread), (SELECT count(*) FROM thread_order),
+       (SELECT count(*) FROM thread_metadata), (SELECT count(*) FROM run_inflight)
 """
 
 
@@ -233,6 +242,25 @@ async def test_a_clock_that_is_behind_lets_nobody_overtake(handle: Handle) -> No
     assert await work_on_all(handle) == [delayed]
 
 
+async def connected(database_uri: str) -> psycopg.AsyncConnection[Any]:
+    """A client of a server of the version before."""
+    return await psycopg.AsyncConnection.connect(
+        database_uri, autocommit=True, cursor_factory=psycopg.AsyncClientCursor
+    )
+
+
+async def made_by_the_version_before(services: Services) -> str:
+    """A database as it was before there was a table of runs in flight."""
+    database_uri = services.make_database(f"tables_{uuid.uuid4().hex[:8]}")
+    async with await connected(database_uri) as connection:
+        await connection.execute("CREATE TABLE holdfast_migration (version int PRIMARY KEY, name text)")
+        for version in (1, 2, 3):
+            (path,) = FOLDER.glob(f"{version:04}_*.sql")
+            await connection.execute(path.read_bytes())
+            await connection.execute("INSERT INTO holdfast_migration VALUES (%s, %s)", [version, path.stem])
+    return database_uri
+
+
 async def test_runs_that_were_in_flight_go_on_after_the_migration(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,15 +271,8 @@ async def test_runs_that_were_in_flight_go_on_after_the_migration(
     names = ("assistant", "thread", "other", "ended", "running", "next", "waiting", "delayed", "added")
     ids: dict[str, Any] = {name: uuid.uuid4() for name in names}
     ids |= {"assistant": ASSISTANT, "threads": [ids["thread"], ids["other"]]}
-    database_uri = services.make_database(f"tables_{uuid.uuid4().hex[:8]}")
-    async with await psycopg.AsyncConnection.connect(
-        database_uri, autocommit=True, cursor_factory=psycopg.AsyncClientCursor
-    ) as connection:
-        await connection.execute("CREATE TABLE holdfast_migration (version int PRIMARY KEY, name text)")
-        for version in (1, 2, 3):
-            (path,) = FOLDER.glob(f"{version:04}_*.sql")
-            await connection.execute(path.read_bytes())
-            await connection.execute("INSERT INTO holdfast_migration VALUES (%s, %s)", [version, path.stem])
+    database_uri = await made_by_the_version_before(services)
+    async with await connected(database_uri) as connection:
         await connection.execute(STOPPED, ids)
     async with engine_pool(database_uri, monkeypatch) as handle:
         shown = await handle.fetch("SELECT run_id, status, attempt, deaths, first_error FROM run_shown")
@@ -271,3 +292,25 @@ async def test_runs_that_were_in_flight_go_on_after_the_migration(
             ids[name] for name in ("running", "next", "waiting", "added")
         }
         heartbeat().end()
+
+
+async def test_servers_that_work_on_while_the_database_is_migrated_lose_nothing(services: Services) -> None:
+    """One is in the middle of a create, which locks a thread, then writes a run; it is waited for."""
+    ids: dict[str, Any] = {name: uuid.uuid4() for name in ("thread", "added")} | {"assistant": ASSISTANT}
+    database_uri = await made_by_the_version_before(services)
+    async with await connected(database_uri) as server, await connected(database_uri) as looking:
+        await server.execute(ADD_ASSISTANT, {"id": ASSISTANT})
+        await server.execute("INSERT INTO thread (thread_id) VALUES (%(thread)s)", ids)
+        async with server.transaction():
+            await server.execute("SELECT 1 FROM thread WHERE thread_id = %(thread)s FOR NO KEY UPDATE", ids)
+            migrating = asyncio.create_task(migrate(database_uri, timeout_seconds=30))
+            # Of Postgres' locks nobody is told.
+            while not (  # noqa: ASYNC110
+                migrating.done() or await (await looking.execute(WAITS)).fetchone()
+            ):
+                await asyncio.sleep(0.01)
+            await server.execute(OLD_ADD, ids)
+            await server.execute("INSERT INTO thread (thread_id) VALUES (gen_random_uuid())")
+        await migrating
+        found = await (await looking.execute(COPIES)).fetchone()
+    assert found == (2, 2, 2, 1)

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from langgraph_runtime_holdfast import feed
-from langgraph_runtime_holdfast.database import Handle, close_pool, connect
+from langgraph_runtime_holdfast.database import Handle, close_pool, connect, open_pool
 from langgraph_runtime_holdfast.migrate import migrate
 from langgraph_runtime_holdfast.settings import settings
 from langgraph_runtime_holdfast.valkey import key, stop_valkey
@@ -136,6 +136,35 @@ async def test_large_threads_expire_one_by_one_and_a_poisoned_one_keeps_no_other
     )
     assert [each async for each in await Threads.delete(handle, poisoned)] == [poisoned]
     assert await handle.fetch("SELECT FROM checkpoint_blobs WHERE thread_id = %s", [str(poisoned)]) == []
+
+
+async def test_a_thread_stays_locked_however_long_its_deletion_takes(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres ends a transaction that is silent while others delete; a run could begin then."""
+    from langgraph_runtime_holdfast.ops import Threads, thread_ttl
+
+    monkeypatch.setattr(thread_ttl, "MOST_AT_ONCE", 0)
+    monkeypatch.setattr(settings(), "statement_seconds", 1.0)
+    await close_pool()
+    await open_pool()
+    thread_id = await new_thread(handle, ttl={"ttl": 0.00001})
+    await handle.execute(
+        "INSERT INTO checkpoint_blobs VALUES (%s, '', 'text', '1', 'msgpack', '\\x00')", [str(thread_id)]
+    )
+    for statement in (
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "PERFORM pg_sleep(0.4); RETURN NULL; END $$",
+        *(
+            f"CREATE TRIGGER slow AFTER DELETE ON {table} EXECUTE FUNCTION slowly()"
+            for table in ("checkpoint_writes", "checkpoints", "checkpoint_blobs")
+        ),
+    ):
+        await handle.execute(statement)
+    try:
+        assert await Threads.sweep_ttl(handle) == (1, 1)
+    finally:
+        await handle.execute("DROP FUNCTION slowly CASCADE")
 
 
 async def test_a_worker_that_lost_its_lease_writes_nothing(handle: Handle) -> None:

@@ -7,6 +7,10 @@
 --     drop table thread_order, thread_metadata;
 --     drop function keep_thread_search, thread_content, claim_runs, add_run_v2.
 
+-- Nobody writes either while it is copied, or the copy would lack it. The thread first, as everywhere: a server that
+-- goes on meanwhile, and has locked a thread, must get to its run.
+LOCK TABLE thread, run IN ACCESS EXCLUSIVE MODE;
+
 -- Names that the new table takes.
 ALTER INDEX run_inflight RENAME TO run_inflight_old;
 ALTER INDEX run_due RENAME TO run_due_old;

@@ -166,6 +166,9 @@ class Lease:
             if self._stop_with is not None:
                 return False
             self._stop_with = reason
+            # Before the work learns of it, which then asks whether its attempt counts.
+            if isinstance(reason, LeaseLapsedError):
+                self.has_lapsed = self.is_handed_back = True
             loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # the loop is closed, and the work with it
@@ -182,10 +185,7 @@ class Lease:
         What has been done stays with the writer, and is saved if the run is still this worker's when the
         database comes back.
         """
-        if self.has_lapsed or not self.stop(LeaseLapsedError(f"The lease of run {self.run_id} has lapsed")):
-            return False
-        self.has_lapsed = self.is_handed_back = True
-        return True
+        return self.stop(LeaseLapsedError(f"The lease of run {self.run_id} has lapsed"))
 
     def require(self) -> None:
         """Stop the work here if nobody can say any more whose it is.

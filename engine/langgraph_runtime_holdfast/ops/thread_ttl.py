@@ -16,6 +16,7 @@ from langgraph_runtime_holdfast.checkpoint_rows import MOST_AT_ONCE, thin_out, w
 from langgraph_runtime_holdfast.database import Handle
 from langgraph_runtime_holdfast.ops.thread_removal import delete_rows
 from langgraph_runtime_holdfast.retry import TRANSIENT
+from langgraph_runtime_holdfast.settings import settings
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -39,6 +40,9 @@ FOR UPDATE OF thread SKIP LOCKED
 """
 _OVERDUE: Final = f"SELECT thread_id {_EXPIRED.format(which='')}"
 _TO_DELETE: Final = f"SELECT thread_id {_EXPIRED.format(which='thread.thread_id = ANY(%(ids)s) AND')}"
+_SILENT: Final = "SELECT set_config('idle_in_transaction_session_timeout', %(milliseconds)s, true)"
+_PARTS_OF_SILENCE: Final = 4
+"""A part may take as long as a statement, and wait for a connection before."""
 _POSTPONE: Final = """
 UPDATE thread SET expires_at = now() + interval '10 minutes' WHERE thread_id = %(id)s AND expires_at <= now()
 """
@@ -149,7 +153,11 @@ async def _delete_together(
             ids = [row["thread_id"] for row in await tx.fetch(_TO_DELETE, wanted)]
             if ids and is_large:
                 # In other transactions: what is done stays done. No run begins, for its thread is locked.
-                await thin_out(conn, ids)
+                await tx.execute(
+                    _SILENT,
+                    {"milliseconds": str(int(_PARTS_OF_SILENCE * settings().statement_seconds * 1000))},
+                )
+                await thin_out(conn, ids, locked_by=tx)
             await delete_rows(tx, ids)
     except (psycopg.Error, PoolTimeout) as error:
         if len(thread_ids) > 1:
