@@ -39,6 +39,9 @@ FOR UPDATE OF thread SKIP LOCKED
 """
 _OVERDUE: Final = f"SELECT thread_id {_EXPIRED.format(which='')}"
 _TO_DELETE: Final = f"SELECT thread_id {_EXPIRED.format(which='thread.thread_id = ANY(%(ids)s) AND')}"
+# Its lock keeps runs away while the parts are deleted, on other connections, which may take minutes.
+_HOLD_ON: Final = "SELECT set_config('idle_in_transaction_session_timeout', %(milliseconds)s, true)"
+_LONGEST_THINNING_MS: Final = 600_000
 _POSTPONE: Final = """
 UPDATE thread SET expires_at = now() + interval '10 minutes' WHERE thread_id = %(id)s AND expires_at <= now()
 """
@@ -149,6 +152,7 @@ async def _delete_together(
             ids = [row["thread_id"] for row in await tx.fetch(_TO_DELETE, wanted)]
             if ids and is_large:
                 # In other transactions: what is done stays done. No run begins, for its thread is locked.
+                await tx.execute(_HOLD_ON, {"milliseconds": str(_LONGEST_THINNING_MS)})
                 await thin_out(conn, ids)
             await delete_rows(tx, ids)
     except (psycopg.Error, PoolTimeout) as error:
