@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 import uuid
@@ -11,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
 
+import anyio.to_process
 import orjson
 import psycopg
 import pytest
@@ -337,3 +339,15 @@ async def test_a_blocked_loop_is_seen_and_what_waits_for_it_can_be_withdrawn(han
     assert {True, False} == set(changes)
     watchdog.end()
     await loop.close(30)
+
+
+async def test_the_end_of_a_job_leaves_the_worker_processes_of_its_loop(handle: Handle) -> None:
+    """anyio ends them with the task at the loop's root, which must not be the first job that asked for one."""
+    from langgraph_runtime_holdfast.job_loop import JobLoop
+
+    loop = JobLoop("jobs-0", jobs=2, among_many=False)
+    process_id = await loop.submit(anyio.to_process.run_sync(os.getpid))
+    assert await loop.submit(anyio.to_process.run_sync(os.getpid)) == process_id
+    await loop.close(30)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process_id, 0)
