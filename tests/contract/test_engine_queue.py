@@ -342,7 +342,7 @@ async def test_a_blocked_loop_is_seen_and_what_waits_for_it_can_be_withdrawn(han
 
 
 async def test_the_end_of_a_job_leaves_the_worker_processes_of_its_loop(handle: Handle) -> None:
-    """anyio ends them with the task at the loop's root, which must not be the first job that asked for one."""
+    """They are ended with the task at the loop's root: that must not be the first job that asked for one."""
     from langgraph_runtime_holdfast.job_loop import JobLoop
 
     loop = JobLoop("jobs-0", jobs=2, among_many=False)
