@@ -93,8 +93,8 @@ class JobLoop:
         # Jobs whose tools block in threads must leave some for the server, which encodes and logs in them.
         threads = _THREADS + _THREADS_OF_A_JOB * jobs
         self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(threads, f"{name}-"))
-        self._end = asyncio.Event()
-        self._root = self._loop.create_task(self._until_ended(), name=f"{name} root")
+        self._stopped = self._loop.create_future()
+        self._main = self._loop.create_task(self._until_stopped())
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         self._loop.call_soon_threadsafe(hand_on_to, home, of_home)
@@ -126,26 +126,26 @@ class JobLoop:
             cleaning.withdraw()
             await logger.awarning("A blocked event loop is left behind", loop=self.name)
             return
-        self.call(self._end.set)
-
-    async def _until_ended(self) -> None:
-        await self._end.wait()
+        self.call(lambda: self._stopped.set_result(None))
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            # Not `run_forever`: anyio kills a loop's worker processes when the task at its root ends, and
-            # would take the first run that asks for one for that, under the runs that are not over then.
-            self._loop.run_until_complete(self._root)
+            # Not run_forever(): anyio's pools of threads and processes end with the loop's main task. Without
+            # one they would end with the job that was the first to use them, and fail whoever uses them then.
+            self._loop.run_until_complete(self._main)
         finally:
             self._loop.close()
+
+    async def _until_stopped(self) -> None:
+        await self._stopped
 
     async def _clean_up(self) -> None:
         # The ends of its last runs may still be on their way.
         await outgoing().settle()
         # Before its own tasks are cancelled, which it would take for its caller's being cancelled.
         await close_pool(_POOL_SECONDS)
-        others = asyncio.all_tasks() - {asyncio.current_task(), self._root}
+        others = asyncio.all_tasks() - {asyncio.current_task(), self._main}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)

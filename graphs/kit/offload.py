@@ -14,9 +14,12 @@ run is cancelled:
 from __future__ import annotations
 
 import os
+import pickle
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar, TypeVarTuple, Unpack
+from types import ModuleType
+from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import anyio.to_process
@@ -71,9 +74,20 @@ async def in_process(
         OffloadTimeoutError: The limit passed; the process is killed.
     """
     with _limited(function, timeout_seconds):
-        return await anyio.to_process.run_sync(
-            function, *args, cancellable=True, limiter=_limiter(_process_limiter, MAX_PROCESSES)
+        result: T = await anyio.to_process.run_sync(
+            _call,
+            pickle.dumps((function, args)),
+            cancellable=True,
+            limiter=_limiter(_process_limiter, MAX_PROCESSES),
         )
+    return result
+
+
+def _call(work: bytes) -> Any:
+    """Call a function in a worker process, which may have no `__main__`, as some libraries (duckdb) want."""
+    sys.modules.setdefault("__main__", ModuleType("__main__"))
+    function, args = pickle.loads(work)  # noqa: S301 - from the process that started this one
+    return function(*args)
 
 
 @contextmanager

@@ -9,9 +9,11 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
+import anyio
 import anyio.to_process
 import orjson
 import psycopg
@@ -341,13 +343,26 @@ async def test_a_blocked_loop_is_seen_and_what_waits_for_it_can_be_withdrawn(han
     await loop.close(30)
 
 
-async def test_the_end_of_a_job_leaves_the_worker_processes_of_its_loop(handle: Handle) -> None:
-    """They are ended with the task at the loop's root: that must not be the first job that asked for one."""
+async def test_a_job_that_ends_ends_no_process_that_another_one_waits_for(
+    handle: Handle, tmp_path: Path
+) -> None:
+    """The pool of processes belongs to the loop, not to the job that was the first to use it."""
     from langgraph_runtime_holdfast.job_loop import JobLoop
 
-    loop = JobLoop("jobs-0", jobs=2, among_many=False)
-    process_id = await loop.submit(anyio.to_process.run_sync(os.getpid))
-    assert await loop.submit(anyio.to_process.run_sync(os.getpid)) == process_id
-    await loop.close(30)
-    with pytest.raises(ProcessLookupError):
-        os.kill(process_id, 0)
+    begun = tmp_path / "begun"
+
+    async def first() -> None:
+        await anyio.to_process.run_sync(os.getpid)
+        await until(anyio.Path(begun).exists, "the other one works")
+
+    async def second() -> int:
+        return await anyio.to_process.run_sync(os.system, f"touch {begun}; sleep 1")
+
+    jobs = JobLoop("jobs", jobs=2, among_many=False)
+    try:
+        ended = jobs.submit(first())
+        working = jobs.submit(second())
+        await ended
+        assert await working == 0
+    finally:
+        await jobs.close(10.0)
