@@ -18,7 +18,7 @@ import psycopg
 from psycopg import AsyncConnection
 from starlette.requests import Request
 
-from langgraph_runtime_holdfast.dsn import described
+from langgraph_runtime_holdfast.dsn import CONNECTION_CURE, described
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.event_loop import new_event_loop
 from langgraph_runtime_holdfast.health import App, answer, not_ready, serving, wants_database
@@ -99,7 +99,7 @@ async def _until_there(dsn: str, began: float, limit_seconds: float) -> None:
         if now - began > limit_seconds:
             raise EngineError(
                 f"Postgres at {described(dsn)} cannot be used: {reason}. "
-                f"This start has waited {limit_seconds:g} s for it."
+                f"This start has waited {limit_seconds:g} s for it. {CONNECTION_CURE}"
             )
         if now > tell_at:
             tell_at = now + _TELL_EVERY_SECONDS

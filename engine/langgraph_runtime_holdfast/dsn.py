@@ -13,6 +13,7 @@ from langgraph_runtime_holdfast.errors import EngineError
 
 _SCHEME: Final = re.compile(r"^(postgres(?:ql)?)(\+\w+)?://", re.IGNORECASE)
 WANTED: Final = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+CONNECTION_CURE: Final = "See that it runs, and that address, user and password in DATABASE_URI are right."
 
 # What makes a dead peer noticed within seconds; what the address itself says has precedence.
 _DEFAULTS: Final[dict[str, Any]] = {

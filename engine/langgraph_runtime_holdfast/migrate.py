@@ -25,7 +25,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
 from langgraph_runtime_holdfast import checkpoint_rows, store_rows
-from langgraph_runtime_holdfast.dsn import described
+from langgraph_runtime_holdfast.dsn import CONNECTION_CURE, described
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.foreign import CURE, FOLDER, who_else
 from langgraph_runtime_holdfast.pool import is_pooled
@@ -106,7 +106,9 @@ async def _connect(dsn: str) -> Connection:
             dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None
         )
     except psycopg.OperationalError as error:
-        raise EngineError(f"Postgres at {described(dsn)} cannot be used: {_one_line(error)}") from error
+        raise EngineError(
+            f"Postgres at {described(dsn)} cannot be used: {_one_line(error)}. {CONNECTION_CURE}"
+        ) from error
 
 
 async def _check_server(connection: Connection) -> None:

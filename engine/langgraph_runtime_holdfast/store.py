@@ -148,6 +148,18 @@ class LoopStore(AsyncPostgresStore):
             await super()._batch_search_ops(search_ops, results, late)
 
     @asynccontextmanager
+    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        async with super()._cursor(pipeline=pipeline) as cursor:
+            # Of a pipeline that fails, psycopg takes statements for prepared that the server has passed over;
+            # whoever has this connection next would ask for them.
+            connection = cursor.connection
+            before, connection.prepare_threshold = connection.prepare_threshold, None
+            try:
+                yield cursor
+            finally:
+                connection.prepare_threshold = before
+
+    @asynccontextmanager
     async def _late(
         self, cursor: AsyncCursor[DictRow], transaction: AsyncExitStack | None = None
     ) -> AsyncIterator[AsyncCursor[DictRow]]:

@@ -226,3 +226,14 @@ def test_a_wrong_langgraph_json_does_not_end_the_examination(services: Services,
     assert "missing.py, which does not exist" in found["langgraph.json"]["says"]
     assert found["postgres"]["level"] == "ok"
     assert "Traceback" not in printed
+
+
+def test_a_section_of_the_environment_that_is_no_json_is_told_without_its_value(
+    project: Path, services: Services
+) -> None:
+    given = {"DATABASE_URI": services.make_database("doctor_section"), "REDIS_URI": services.valkey_uri}
+    code, found, printed = examine(project, **given, LANGGRAPH_STORE="{hidden")
+    assert code == 1
+    assert "LANGGRAPH_STORE" in found["environment"]["says"]
+    assert found["valkey"]["level"] == "ok"  # the rest is looked at all the same
+    assert "hidden" not in printed

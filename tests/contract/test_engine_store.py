@@ -185,6 +185,36 @@ async def test_a_run_that_lost_its_lease_changes_no_memory(handle: Handle) -> No
     assert [row["value"]["text"] for row in await kept()] == ["new"]
 
 
+async def test_a_run_that_lost_its_lease_harms_no_other(handle: Handle) -> None:
+    """Whose connection has done the same before: what fails in the middle leaves nothing behind on it."""
+    from langgraph_api.asyncio import ValueEvent
+
+    from langgraph_runtime_holdfast.ops.lease import LeaseLostError
+    from langgraph_runtime_holdfast.ops.run_queue import claim, put_back
+    from langgraph_runtime_holdfast.store import Store
+
+    async def store_of_claimed() -> LoopStore:
+        ((_, lease, _),) = await claim(1)
+        leases.append(lease)
+        with lease.entered(ValueEvent()):
+            return Store()
+
+    leases: list[Any] = []
+    await insert_run(handle, uuid.uuid4(), "pending")
+    lost = await store_of_claimed()
+    leases[0].is_handed_back = True
+    assert await put_back(handle, leases[0], None)
+    held = await store_of_claimed()
+    # They share connections, on which a statement is prepared when it comes for the sixth time: two of three
+    # times it is the other one, so that of one connection or two the sixth is one that fails.
+    for number in range(10):
+        for _ in range(2):
+            await held.aput(("shared",), "mine", {"text": str(number)}, index=False)
+        with pytest.raises(LeaseLostError):
+            await lost.aput(("shared",), "late", {"text": str(number)}, index=False)
+    assert await held.aget(("shared",), "late") is None
+
+
 async def test_other_dimensions_stop_the_start(handle: Handle, database_uri: str) -> None:
     """Changed dimensions are told at the start, not by the first item."""
     with pytest.raises(EngineError, match="3, and the database holds vectors of 8"):

@@ -16,6 +16,7 @@ from langgraph_runtime_holdfast.asgi import explain
 from langgraph_runtime_holdfast.deployment import (
     ALWAYS,
     DEFAULTS,
+    VARIABLES,
     Deployment,
     load_deployment,
     manifest_environment,
@@ -64,6 +65,8 @@ def open_project(config: Path) -> tuple[Deployment | None, list[Finding]]:
             check = "environment" if " in the environment or .env " in line else "langgraph.json"
             found.append(problem(check, line))
         os.environ.update({**DEFAULTS, **environment, **ALWAYS})
+        for variable in VARIABLES.values():
+            os.environ.pop(variable, None)  # the server's own modules would stop at it, and show its value
         os.chdir(config.parent)
         return None, found
     os.environ.update(deployment.environment)

@@ -14,7 +14,7 @@ from psycopg.rows import DictRow, dict_row
 
 from langgraph_runtime_holdfast import budget
 from langgraph_runtime_holdfast.doctor.finding import Finding, ok, problem, warning
-from langgraph_runtime_holdfast.dsn import described
+from langgraph_runtime_holdfast.dsn import CONNECTION_CURE, described
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.foreign import CURE, who_else
 from langgraph_runtime_holdfast.migrate import OLDEST_POSTGRES, versions
@@ -49,7 +49,7 @@ async def check_postgres(*, wants_vectors: bool) -> AsyncIterator[Finding]:
             dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None
         )
     except psycopg.OperationalError as error:
-        cure = "See that it runs, and that address, user and password in DATABASE_URI are right."
+        cure = CONNECTION_CURE
         if "read-only" in str(error):
             cure = "Name the primary, or all hosts: postgresql://USER:PASSWORD@A,B/DATABASE."
         yield problem("postgres", f"{described(dsn)} cannot be used: {_one_line(error)}", cure)

@@ -37,7 +37,9 @@ def unprivileged_prefix(paths: Sequence[Path]) -> list[str]:
     user = pwd.getpwnam(USER)
     prefix = [setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     if not all(_open_to_everyone(path) for path in paths):
+        # Without the bit access(2), by which initdb looks for its siblings, would leave the capability aside.
         prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        prefix += ["--securebits=+no_setuid_fixup"]
     # A change of user clears the leash's own request, so it is made again.
     return [*prefix, "--pdeathsig=KILL", "--"]
 

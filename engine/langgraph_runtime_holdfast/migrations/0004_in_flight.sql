@@ -1,6 +1,7 @@
 -- What changes often moves into narrow tables of its own, so that an update of `run` or `thread` touches none of their
 -- indexes (a HOT update). Until now each one wrote all of them anew, the one over a thread's values included.
--- Servers of the version before can still create runs and end those that they work on; they claim nothing any more.
+-- Stop the servers of the version before first: they can still create runs, and end those that they work on, but they
+-- can keep no lease any more, so that what they work on is taken over after one and done again from its last checkpoint.
 -- Down: stop all servers; add the dropped columns and indexes of 0001 and 0003 to run; fill them, and status, from
 --     run_inflight; create the dropped indexes of 0001 on thread; the functions of 0001 and 0003; then
 --     drop view run_shown; drop table run_inflight; drop trigger keep_search on thread;
