@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -43,49 +43,37 @@ _TOLD_SECONDS: Final = 0.1
 _ASK_SECONDS: Final = 0.01
 _READY_SECONDS: Final = 2.5
 """Less than the three that the server gives a check, after which it says 500 and not 503."""
+_MAY_BE_IDLE: Final = "SELECT set_config('idle_in_transaction_session_timeout', %(milliseconds)s, true)"
 _main_loop: asyncio.AbstractEventLoop | None = None
 _is_stopping = False
+
+
+class How(TypedDict, total=False):
+    """How a statement is run."""
+
+    often: bool
+    """It is prepared, unless a pooler is in between. The rest is planned for its values each time, because a
+    plan for all values can be a bad one for a search."""
+    extra_seconds: float
+    """It has much to find or to delete before it says a word."""
 
 
 class Executor(Protocol):
     """What runs statements: a `Handle` (each in a transaction of its own) or a `Transaction`.
 
-    What is run `often` is prepared, unless a pooler is in between. The rest is planned for its values each
-    time, because a plan for all values can be a bad one for a search.
-
-    A statement may be silent for HOLDFAST_STATEMENT_SECONDS, and longer by what its parameters weigh; then it
-    is ended. `extra_seconds` is added for one that has much to find or to delete before it says a word. Rows
-    that keep arriving need nothing: they are no silence.
+    A statement may be silent for HOLDFAST_STATEMENT_SECONDS, and longer by what its parameters weigh, and by
+    its `extra_seconds`; then it is ended. Rows that keep arriving need nothing: they are no silence.
     """
 
-    async def fetch(
-        self,
-        statement: str,
-        parameters: Parameters = None,
-        *,
-        often: bool = False,
-        extra_seconds: float = 0.0,
-    ) -> list[Row]:
+    async def fetch(self, statement: str, parameters: Parameters = None, **how: Unpack[How]) -> list[Row]:
         """Run a statement and return all its rows."""
 
     async def fetch_one(
-        self,
-        statement: str,
-        parameters: Parameters = None,
-        *,
-        often: bool = False,
-        extra_seconds: float = 0.0,
+        self, statement: str, parameters: Parameters = None, **how: Unpack[How]
     ) -> Row | None:
         """Run a statement and return its first row, or None."""
 
-    async def execute(
-        self,
-        statement: str,
-        parameters: Parameters = None,
-        *,
-        often: bool = False,
-        extra_seconds: float = 0.0,
-    ) -> int:
+    async def execute(self, statement: str, parameters: Parameters = None, **how: Unpack[How]) -> int:
         """Run a statement and return how many rows it touched."""
 
 
@@ -96,47 +84,32 @@ class Transaction:
         """Use this connection, which is in a transaction."""
         self.connection = connection
 
-    async def fetch(
-        self,
-        statement: str,
-        parameters: Parameters = None,
-        *,
-        often: bool = False,
-        extra_seconds: float = 0.0,
-    ) -> list[Row]:
+    async def fetch(self, statement: str, parameters: Parameters = None, **how: Unpack[How]) -> list[Row]:
         """Run a statement and return all its rows."""
-        cursor = await self._run(statement, parameters, often, extra_seconds)
+        cursor = await self._run(statement, parameters, **how)
         rows: list[Row] = await cursor.fetchall()
         return rows
 
     async def fetch_one(
-        self,
-        statement: str,
-        parameters: Parameters = None,
-        *,
-        often: bool = False,
-        extra_seconds: float = 0.0,
+        self, statement: str, parameters: Parameters = None, **how: Unpack[How]
     ) -> Row | None:
         """Run a statement and return its first row, or None."""
-        cursor = await self._run(statement, parameters, often, extra_seconds)
+        cursor = await self._run(statement, parameters, **how)
         row: Row | None = await cursor.fetchone()
         return row
 
-    async def execute(
-        self,
-        statement: str,
-        parameters: Parameters = None,
-        *,
-        often: bool = False,
-        extra_seconds: float = 0.0,
-    ) -> int:
+    async def execute(self, statement: str, parameters: Parameters = None, **how: Unpack[How]) -> int:
         """Run a statement and return how many rows it touched."""
-        cursor = await self._run(statement, parameters, often, extra_seconds)
+        cursor = await self._run(statement, parameters, **how)
         count: int = cursor.rowcount
         return count
 
+    async def allow_silence(self, seconds: float) -> None:
+        """Let the transaction be idle for so long between two statements; the server ends it after that."""
+        await self.execute(_MAY_BE_IDLE, {"milliseconds": str(int(seconds * 1000))})
+
     async def _run(
-        self, statement: str, parameters: Parameters, often: bool, extra_seconds: float
+        self, statement: str, parameters: Parameters, *, often: bool = False, extra_seconds: float = 0.0
     ) -> AsyncCursor[DictRow]:
         self.connection.payload_bytes += size_of(parameters)
         self.connection.extra_seconds = extra_seconds
@@ -148,47 +121,22 @@ class Handle:
 
     can_execute = True
 
-    async def fetch(
-        self,
-        statement: str,
-        parameters: Parameters = None,
-        *,
-        often: bool = False,
-        extra_seconds: float = 0.0,
-    ) -> list[Row]:
+    async def fetch(self, statement: str, parameters: Parameters = None, **how: Unpack[How]) -> list[Row]:
         """Run a statement and return all its rows."""
         async with pool().connection() as connection:
-            return await Transaction(connection).fetch(
-                statement, parameters, often=often, extra_seconds=extra_seconds
-            )
+            return await Transaction(connection).fetch(statement, parameters, **how)
 
     async def fetch_one(
-        self,
-        statement: str,
-        parameters: Parameters = None,
-        *,
-        often: bool = False,
-        extra_seconds: float = 0.0,
+        self, statement: str, parameters: Parameters = None, **how: Unpack[How]
     ) -> Row | None:
         """Run a statement and return its first row, or None."""
         async with pool().connection() as connection:
-            return await Transaction(connection).fetch_one(
-                statement, parameters, often=often, extra_seconds=extra_seconds
-            )
+            return await Transaction(connection).fetch_one(statement, parameters, **how)
 
-    async def execute(
-        self,
-        statement: str,
-        parameters: Parameters = None,
-        *,
-        often: bool = False,
-        extra_seconds: float = 0.0,
-    ) -> int:
+    async def execute(self, statement: str, parameters: Parameters = None, **how: Unpack[How]) -> int:
         """Run a statement and return how many rows it touched."""
         async with pool().connection() as connection:
-            return await Transaction(connection).execute(
-                statement, parameters, often=often, extra_seconds=extra_seconds
-            )
+            return await Transaction(connection).execute(statement, parameters, **how)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:

@@ -13,6 +13,7 @@ from langgraph_sdk.client import LangGraphClient
 
 from sdk_client import Client, RetryPolicy
 from tests.contract.api import Sdk
+from tests.contract.callback_rig import Receiver, running_receiver
 from tests.contract.differences import DIFFERENCES
 from tests.contract.engines import (
     ENGINES,
@@ -111,6 +112,13 @@ def encrypted(
 def server_url(server: Server) -> str:
     """The address of the server."""
     return server.url
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """What takes the callbacks of one test."""
+    with running_receiver() as running:
+        yield running
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from tests.contract.callback_rig import (
     OutboxServer,
     Receiver,
     running_outbox_server,
-    running_receiver,
 )
 from tests.contract.conftest import plain_http
 from tests.contract.engines import Services, environment
@@ -43,13 +42,6 @@ def outbox(
     with running_outbox_server(
         tmp_path_factory.mktemp("outbox"), services, services.make_database("outbox")
     ) as running:
-        yield running
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """Of one test."""
-    with running_receiver() as running:
         yield running
 
 

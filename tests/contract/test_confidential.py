@@ -15,7 +15,7 @@ from psycopg import sql
 from redis.asyncio import Redis
 
 from tests.contract.api import Sdk, until
-from tests.contract.callback_rig import Receiver, running_receiver
+from tests.contract.callback_rig import Receiver
 from tests.contract.conftest import plain_http
 from tests.contract.engines import Services, running_holdfast_server
 
@@ -64,13 +64,6 @@ async def test_no_secret_is_kept_in_plain_text(
     assert [told for told in overheard if secret in told] == []
     # It has heard the events, sealed.
     assert any("XADD" in told and "sealed" in told for told in overheard)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """Of one test."""
-    with running_receiver() as running:
-        yield running
 
 
 async def _confide(here: Sdk, there: Sdk, secret: str, named: str, receiver: Receiver) -> None:

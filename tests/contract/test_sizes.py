@@ -15,7 +15,6 @@ from tests.contract.callback_rig import (
     OutboxServer,
     Receiver,
     running_outbox_server,
-    running_receiver,
 )
 from tests.contract.conftest import plain_http
 from tests.contract.engines import Services
@@ -41,13 +40,6 @@ def large(
         HOLDFAST_LEASE_SECONDS="60",
         BG_JOB_TIMEOUT_SECS="60",
     ) as running:
-        yield running
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """Of one test."""
-    with running_receiver() as running:
         yield running
 
 

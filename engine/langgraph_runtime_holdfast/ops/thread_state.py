@@ -34,8 +34,7 @@ SELECT kwargs->'config'->'configurable'->>'graph_id' AS graph_id
 FROM run WHERE thread_id = %(thread_id)s ORDER BY created_at LIMIT 1
 """
 _LOCK: Final = "SELECT 1 FROM thread WHERE thread_id = %(thread_id)s FOR NO KEY UPDATE"
-_BOUND: Final = "SELECT set_config('idle_in_transaction_session_timeout', %(milliseconds)s, true)"
-_LONGEST_PAUSE_MS: Final = 30_000
+_LONGEST_PAUSE_SECONDS: Final = 30.0
 """Between two statements of an update, where the graph's own reducers and branches run."""
 _IN_FLIGHT: Final = """
 SELECT run_id FROM run_inflight WHERE thread_id = %(thread_id)s ORDER BY created_at
@@ -255,7 +254,7 @@ async def _quiet(conn: Handle, thread_id: UUID) -> AsyncIterator[Transaction]:
     """
     async with conn.transaction() as tx:
         # A process that is stopped here would keep the thread locked.
-        await tx.execute(_BOUND, {"milliseconds": str(_LONGEST_PAUSE_MS)})
+        await tx.allow_silence(_LONGEST_PAUSE_SECONDS)
         if await tx.fetch_one(_LOCK, {"thread_id": thread_id}) is None:
             raise not_found(thread_id)
         if runs := await tx.fetch(_IN_FLIGHT, {"thread_id": thread_id}):

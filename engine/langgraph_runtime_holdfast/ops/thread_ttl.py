@@ -40,7 +40,6 @@ FOR UPDATE OF thread SKIP LOCKED
 """
 _OVERDUE: Final = f"SELECT thread_id {_EXPIRED.format(which='')}"
 _TO_DELETE: Final = f"SELECT thread_id {_EXPIRED.format(which='thread.thread_id = ANY(%(ids)s) AND')}"
-_SILENT: Final = "SELECT set_config('idle_in_transaction_session_timeout', %(milliseconds)s, true)"
 _PARTS_OF_SILENCE: Final = 4
 """A part may take as long as a statement, and wait for a connection before."""
 _POSTPONE: Final = """
@@ -153,10 +152,7 @@ async def _delete_together(
             ids = [row["thread_id"] for row in await tx.fetch(_TO_DELETE, wanted)]
             if ids and is_large:
                 # In other transactions: what is done stays done. No run begins, for its thread is locked.
-                await tx.execute(
-                    _SILENT,
-                    {"milliseconds": str(int(_PARTS_OF_SILENCE * settings().statement_seconds * 1000))},
-                )
+                await tx.allow_silence(_PARTS_OF_SILENCE * settings().statement_seconds)
                 await thin_out(conn, ids, locked_by=tx)
             await delete_rows(tx, ids)
     except (psycopg.Error, PoolTimeout) as error:
