@@ -21,6 +21,8 @@ from typing import Any, Final, Self
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus, PGconn
 from psycopg.rows import DictRow
 from psycopg.waiting import READY_R, READY_W, WAIT_R, WAIT_RW, WAIT_W
 
@@ -240,19 +242,55 @@ class Connection(AsyncConnection[DictRow]):
             return end.value
 
 
-class ThreadConnection(psycopg.Connection[DictRow]):
-    """A connection for a thread, which never waits longer than `quick_seconds`."""
+class ThreadConnection:
+    """A connection of a thread that must go on whatever the other threads do.
 
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Wait for the server's answer.
+    Python runs one thread at a time, and one that has waited for something has to get its turn again. That
+    takes seconds while others encode and copy states of tens of megabytes, and the library waits many times
+    for a statement. Here the whole exchange is one call, made outside Python's lock: what was asked is done,
+    though this thread may learn of it late.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        """Connect.
 
         Raises:
-            ServerSilentError: It did not come in time.
+            psycopg.OperationalError: It could not.
         """
+        self._asked_at: float | None = None
+        self._pgconn = PGconn.connect(dsn.encode())
+        if self._pgconn.status != ConnStatus.OK:
+            raise psycopg.OperationalError(self._pgconn.get_error_message())
+        # Of its own, because `cut` may come when the connection is closed already, and its number another's.
+        self._line = socket.socket(fileno=os.dup(self._pgconn.socket))
+
+    def ask(self, statements: str) -> list[list[str | None]]:
+        """Run statements as one transaction and return the rows of the last, as text.
+
+        Raises:
+            psycopg.Error: One of them failed, or the server was silent for too long and `cut` was called.
+        """
+        self._asked_at = time.monotonic()
         try:
-            return super().wait(gen, interval, timeout or quick_seconds())
-        except psycopg.errors._WaitTimeout as error:
-            if timeout is not None:
-                raise
-            self.pgconn.finish()
-            raise ServerSilentError(quick_seconds()) from error
+            result = self._pgconn.exec_(statements.encode())
+        finally:
+            self._asked_at = None
+        if result.status != ExecStatus.TUPLES_OK:
+            raise error_from_result(result)
+        values = [
+            result.get_value(row, column) for row in range(result.ntuples) for column in range(result.nfields)
+        ]
+        texts = [None if value is None else value.decode() for value in values]
+        return [texts[at : at + result.nfields] for at in range(0, len(texts), result.nfields)]
+
+    def cut(self) -> None:
+        """Let `ask` fail if it has waited longer than `quick_seconds`; for another thread."""
+        asked_at = self._asked_at
+        if asked_at is not None and time.monotonic() - asked_at > quick_seconds():
+            with suppress(OSError):
+                self._line.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close it."""
+        self._pgconn.finish()
+        self._line.close()

@@ -73,6 +73,19 @@ async def test_a_save_that_takes_longer_than_a_lease_does_not_lose_it(
     assert not lease.has_lapsed
 
 
+async def test_whatever_computes_in_other_threads_does_not_lose_it(handle: Handle) -> None:
+    """Encoding tens of megabytes keeps Python's lock for a tenth of a second, and jobs queue for it."""
+    lease = await held_lease(handle)
+    until_when = lease.held_until
+
+    def compute() -> None:
+        while lease.held_until < until_when + LEASE_SECONDS * 1.5 and not lease.has_lapsed:
+            sum(range(700_000))  # one call, in which no other thread runs
+
+    await asyncio.gather(*(asyncio.to_thread(compute) for _ in range(4)))
+    assert not lease.has_lapsed
+
+
 async def test_a_worker_that_cannot_extend_stops_in_time_and_loses_nothing(
     handle: Handle, bystander: psycopg.Connection
 ) -> None:

@@ -26,7 +26,7 @@ from uuid import UUID
 import orjson
 import psycopg
 import structlog
-from psycopg.rows import dict_row
+from psycopg.conninfo import make_conninfo
 
 from langgraph_runtime_holdfast.checkpoint_writer import CheckpointWriter
 from langgraph_runtime_holdfast.connection import ThreadConnection, quick_seconds
@@ -35,11 +35,16 @@ from langgraph_runtime_holdfast.settings import settings
 
 logger = structlog.stdlib.get_logger(__name__)
 
+# The bound is the transaction's, because one of the session would be everybody's behind a pooler. An
+# extension does not wait for a disk that is busy with states: after a crash there is time to extend again.
+_BOUND: Final = """
+SELECT set_config('statement_timeout', '{timeout_ms}', true), set_config('synchronous_commit', 'off', true);
+"""
 _EXTEND: Final = """
-UPDATE run_inflight SET leased_until = now() + make_interval(secs => %(seconds)s)
+UPDATE run_inflight SET leased_until = now() + make_interval(secs => {seconds})
 WHERE run_id IN (
     SELECT run_id FROM run_inflight AS run
-    JOIN unnest(%(run_ids)s::uuid[], %(tokens)s::bigint[]) AS held (run_id, token) USING (run_id)
+    JOIN unnest('{{{run_ids}}}'::uuid[], '{{{tokens}}}'::bigint[]) AS held (run_id, token) USING (run_id)
     WHERE run.lease_token = held.token AND run.status = 'running'
     -- Whoever saves holds the row FOR KEY SHARE, which this goes along with. What is locked otherwise is
     -- being ended or cancelled, and nobody else can take it meanwhile.
@@ -47,18 +52,15 @@ WHERE run_id IN (
 )
 RETURNING run_id
 """
-# It is the transaction's, because one of the session would be everybody's behind a pooler. An extension does
-# not wait for a disk that is busy with states: after a crash every worker gets the time to extend again.
-_BOUND: Final = """
-SELECT set_config('statement_timeout', %s, true), set_config('synchronous_commit', 'off', true)
-"""
 _EXTEND_TRIES: Final = 3
 _EXTEND_PAUSE_SECONDS: Final = 0.05
+_EXTEND_AT: Final = 5 / 6
+"""Of a lease. Often, because the one who extends may have to wait for seconds until it is its turn."""
 _LONGEST_LOOK_SECONDS: Final = 1.0
 # A run that has just ended is still the worker's, until it lets go of it.
 _LOOK: Final = """
-SELECT run_id, coalesce(flight.lease_token, run.lease_token) AS lease_token, cancel_action, cancel_reason
-FROM run LEFT JOIN run_inflight AS flight USING (run_id) WHERE run_id = ANY(%(run_ids)s)
+SELECT run_id, coalesce(flight.lease_token, run.lease_token), cancel_action, cancel_reason
+FROM run LEFT JOIN run_inflight AS flight USING (run_id) WHERE run_id = ANY('{{{run_ids}}}'::uuid[])
 """
 
 
@@ -273,8 +275,8 @@ class Heartbeat(threading.Thread):
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self.has_ended = False
-        self._connection: psycopg.Connection[dict[str, Any]] | None = None
-        self._fence = _Fence(self.all_held)
+        self._connection: ThreadConnection | None = None
+        self._fence = _Fence(self.all_held, self._cut)
         self._fence.start()
 
     def hold(self, lease: Lease) -> None:
@@ -307,7 +309,7 @@ class Heartbeat(threading.Thread):
         self._fence.changed.set()
 
     def run(self) -> None:
-        """Beat: extend every third of a lease, and look for changes every poll."""
+        """Beat: extend every sixth of a lease, and look for changes every poll."""
         failing = False
         while not self.has_ended:
             if not self.all_held():
@@ -331,62 +333,51 @@ class Heartbeat(threading.Thread):
         self._disconnect()
 
     def _extend(self) -> None:
-        """Extend all leases once a third of one has passed; what was locked is tried again at once."""
+        """Extend all leases once a sixth of one has passed; what was locked is tried again at once."""
         seconds = settings().lease_seconds
         leases = self.all_held()
-        if all(lease.held_until - now() > seconds * 2 / 3 for lease in leases):
+        if all(lease.held_until - now() > seconds * _EXTEND_AT for lease in leases):
             return
         for tries in range(_EXTEND_TRIES):
             if tries:
                 time.sleep(_EXTEND_PAUSE_SECONDS)
-            parameters = {
-                "seconds": seconds,
-                "run_ids": [lease.run_id for lease in leases],
-                "tokens": [lease.token for lease in leases],
-            }
             asked_at = now()
-            with self._bounded() as connection:
-                cursor = connection.execute(_EXTEND, parameters)
-            extended = {row["run_id"] for row in cursor.fetchall()}
+            rows = self._ask(_EXTEND, leases, seconds=seconds)
+            extended = {run_id for (run_id,) in rows}
             for lease in leases:
-                if lease.run_id in extended:
+                if str(lease.run_id) in extended:
                     lease.held_until = asked_at + seconds
-            leases = [lease for lease in leases if lease.run_id not in extended]
+            leases = [lease for lease in leases if str(lease.run_id) not in extended]
             if not leases:
                 return
 
     def _look(self) -> None:
         leases = self.all_held()
-        with self._bounded() as connection:
-            cursor = connection.execute(_LOOK, {"run_ids": [lease.run_id for lease in leases]})
-        rows = {row["run_id"]: row for row in cursor.fetchall()}
+        rows = {run_id: row for run_id, *row in self._ask(_LOOK, leases)}
         for lease in leases:
-            row = rows.get(lease.run_id)
-            if row is None or row["lease_token"] != lease.token:
+            token, cancel_action, cancel_reason = rows.get(str(lease.run_id), (None, None, None))
+            if token != str(lease.token):
                 lease.lose()
-            elif row["cancel_action"]:
-                lease.cancel(row["cancel_action"], row["cancel_reason"])
+            elif cancel_action:
+                lease.cancel(cancel_action, cancel_reason)
 
-    def _connected(self) -> psycopg.Connection[dict[str, Any]]:
-        if self._connection is None:
-            self._connection = ThreadConnection.connect(
-                settings().dsn,
-                autocommit=True,
-                row_factory=dict_row,
-                prepare_threshold=None,
-                connect_timeout=max(2, int(settings().lease_seconds / 3)),
-            )
-        return self._connection
-
-    @contextmanager
-    def _bounded(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    def _ask(self, statement: str, leases: list[Lease], **more: float) -> list[list[str | None]]:
         """A transaction in one round trip: a beat that hangs is worse than one that fails and comes again."""
         # The server gives up first, so that no statement is left there, and the connection is kept.
         timeout_ms = int(quick_seconds() * 1000 * 5 / 6)
-        connection = self._connected()
-        with connection.pipeline(), connection.transaction():
-            connection.execute(_BOUND, [str(timeout_ms)])
-            yield connection
+        run_ids = ",".join(str(lease.run_id) for lease in leases)
+        tokens = ",".join(str(lease.token) for lease in leases)
+        # Numbers and ids only, so that it can be sent as one text.
+        text = (_BOUND + statement).format(timeout_ms=timeout_ms, run_ids=run_ids, tokens=tokens, **more)
+        if self._connection is None:
+            wait_seconds = max(2, int(settings().lease_seconds / 3))
+            dsn = make_conninfo(settings().dsn, connect_timeout=wait_seconds, client_encoding="UTF8")
+            self._connection = ThreadConnection(dsn)
+        return self._connection.ask(text)
+
+    def _cut(self) -> None:
+        if (connection := self._connection) is not None:
+            connection.cut()
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -396,19 +387,21 @@ class Heartbeat(threading.Thread):
 
 
 class _Fence(threading.Thread):
-    """Stops the work of leases that were not extended in time.
+    """Stops the work of leases that were not extended in time, and cuts off a Postgres that is silent.
 
     A thread apart, because the heartbeat may be held up by what keeps it from extending them.
     """
 
-    def __init__(self, leases: Callable[[], list[Lease]]) -> None:
+    def __init__(self, leases: Callable[[], list[Lease]], cut: Callable[[], None]) -> None:
         super().__init__(name="lease-fence", daemon=True)
         self._leases = leases
+        self._cut = cut
         self.changed = threading.Event()
         self.has_ended = False
 
     def run(self) -> None:
         while not self.has_ended:
+            self._cut()
             leases = [lease for lease in self._leases() if not lease.has_lapsed]
             lapsed = [lease for lease in leases if now() >= lease.fence_at() and lease.lapse()]
             if lapsed:
@@ -417,8 +410,9 @@ class _Fence(threading.Thread):
                     run_ids=[str(lease.run_id) for lease in lapsed],
                 )
             pause = min((lease.fence_at() - now() for lease in leases), default=None)
-            # No longer, because the machine may have slept meanwhile.
-            self.changed.wait(None if pause is None else min(max(pause, 0.05), _LONGEST_LOOK_SECONDS))
+            # No longer, because the machine may have slept meanwhile, or Postgres may have fallen silent.
+            longest = min(_LONGEST_LOOK_SECONDS, quick_seconds() / 3)
+            self.changed.wait(None if pause is None else min(max(pause, 0.05), longest))
             self.changed.clear()
 
 
