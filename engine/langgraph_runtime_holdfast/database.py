@@ -56,6 +56,8 @@ class How(TypedDict, total=False):
     plan for all values can be a bad one for a search."""
     extra_seconds: float
     """It has much to find or to delete before it says a word."""
+    binary: bool
+    """Its result comes in the binary format, in which what is large and `bytea` is not twice as large."""
 
 
 class Executor(Protocol):
@@ -109,11 +111,17 @@ class Transaction:
         await self.execute(_MAY_BE_IDLE, {"milliseconds": str(int(seconds * 1000))})
 
     async def _run(
-        self, statement: str, parameters: Parameters, *, often: bool = False, extra_seconds: float = 0.0
+        self,
+        statement: str,
+        parameters: Parameters,
+        *,
+        often: bool = False,
+        extra_seconds: float = 0.0,
+        binary: bool = False,
     ) -> AsyncCursor[DictRow]:
         self.connection.payload_bytes += size_of(parameters)
         self.connection.extra_seconds = extra_seconds
-        return await self.connection.execute(statement, parameters, prepare=often)
+        return await self.connection.execute(statement, parameters, prepare=often, binary=binary)
 
 
 class Handle:

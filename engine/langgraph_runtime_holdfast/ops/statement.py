@@ -6,7 +6,7 @@ Nothing a caller sends ever becomes SQL text: values are parameters, and names c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import adapters
@@ -55,13 +55,15 @@ def json_text(value: Any) -> str:
     return encoded.decode()
 
 
-class JsonBytes(bytes):
+class JsonBytes(NamedTuple):
     """JSON that is sent to Postgres as it is: what is large need not be decoded only to be encoded again."""
+
+    data: bytes
 
 
 class _JsonBytesDumper(Dumper):
     def dump(self, obj: JsonBytes) -> bytes:
-        return obj
+        return obj.data
 
 
 adapters.register_dumper(JsonBytes, _JsonBytesDumper)

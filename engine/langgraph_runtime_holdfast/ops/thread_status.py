@@ -122,7 +122,7 @@ async def end_run(
         shown = checkpoint
         if checkpoint is not None and not using_custom_encryption():
             # Encoded once for both: there may be tens of megabytes of them.
-            shown = {**checkpoint, "values": orjson.Fragment(bytes(row["values"]))}
+            shown = {**checkpoint, "values": orjson.Fragment(row["values"].data)}
         message = await make_message(lease, run_status, shown, exception)
 
     async def write(executor: Executor) -> None:
@@ -206,7 +206,7 @@ async def _thread_parameters(
         state = await encrypted(orjson.loads(json_text(state)), "thread", list(state))
     values = json_bytes(state["values"]) if checkpoint is not None else None
     if values is not None:
-        check_size("The thread's values", len(values))
+        check_size("The thread's values", len(values.data))
     return {
         "thread_id": thread_id,
         "status": status or ("interrupted" if goes_on else "idle"),

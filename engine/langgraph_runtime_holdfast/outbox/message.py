@@ -73,7 +73,8 @@ async def body_to_send(stored: bytes, *, is_sealed: bool, now: datetime) -> byte
         return stored
     # The stored body is an object of ours: a field is added without parsing what may be megabytes.
     comma = b"" if stored == b"{}" else b","
-    return b'%s%s"%s":"%s"}' % (stored[:-1], comma, _SENT_AT.encode(), now.isoformat().encode())
+    sent_at = b'%s"%s":"%s"}' % (comma, _SENT_AT.encode(), now.isoformat().encode())
+    return b"".join((memoryview(stored)[:-1], sent_at))
 
 
 def stateless_end(lease: Lease) -> tuple[str, BaseException | None] | None:

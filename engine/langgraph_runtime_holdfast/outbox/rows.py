@@ -36,10 +36,7 @@ FROM due WHERE outbox.id = due.id
 RETURNING outbox.id, run_id, thread_id, url, host, octet_length(body) AS size_bytes, is_sealed, attempts,
     claim_token AS token
 """
-# As text, which it is: bytes would come as hexadecimal digits, twice as many.
-_BODY: Final = """
-SELECT convert_from(body, 'UTF8') AS body FROM outbox WHERE id = %(id)s AND claim_token = %(token)s
-"""
+_BODY: Final = "SELECT body FROM outbox WHERE id = %(id)s AND claim_token = %(token)s"
 _MINE: Final = """
 FROM unnest(%(ids)s::uuid[], %(tokens)s::bigint[]) AS held (id, token)
 WHERE outbox.id = held.id AND claim_token = held.token AND delivered_at IS NULL AND dead_at IS NULL
@@ -129,8 +126,8 @@ async def claim(executor: Executor, limit: int, not_to: Sequence[str]) -> list[C
 
 async def read_body(executor: Executor, claimed: Claim) -> bytes | None:
     """What is to be sent; None if the claim is another process's by now."""
-    row = await executor.fetch_one(_BODY, {"id": claimed.id, "token": claimed.token})
-    return None if row is None or row["body"] is None else row["body"].encode()
+    row = await executor.fetch_one(_BODY, {"id": claimed.id, "token": claimed.token}, binary=True)
+    return None if row is None else row["body"]
 
 
 async def renew(executor: Executor, claims: Sequence[Claim]) -> None:
