@@ -103,6 +103,11 @@ class Server:
         assert self._running is not None, "start() comes first"
         await asyncio.to_thread(self._running.wait_until_healthy, _START_SECONDS)
 
+    def said(self, text: str) -> list[str]:
+        """The lines of its logs that have this text."""
+        logs = sorted(self._folder.glob("server-*.log"))
+        return [line for log in logs for line in log.read_text(errors="replace").splitlines() if text in line]
+
     async def kill(self) -> None:
         """End it as the kernel does when memory is short (SIGKILL)."""
         self.process.kill()

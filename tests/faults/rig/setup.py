@@ -28,12 +28,10 @@ class Shape:
     """Runs created through the fault."""
     megabytes: float = 0.0
     """What each node puts into the state, in place of what the one before it put there."""
-    streams_each_state: bool = True
-    """What is larger than a quarter of HOLDFAST_FEED_MB is left out of a stream, which has the last state."""
 
 
 LARGE = Shape(runs=12, done=1, in_flight=2, last=0, creating=1, megabytes=10.0)
-LARGEST = Shape(runs=4, done=1, in_flight=1, last=0, creating=1, megabytes=40.0, streams_each_state=False)
+LARGEST = Shape(runs=4, done=1, in_flight=1, last=0, creating=1, megabytes=40.0)
 
 
 @dataclass(frozen=True)

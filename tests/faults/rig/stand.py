@@ -39,6 +39,7 @@ from tests.providers import openai_fake
 from tests.providers.server import served
 
 POLL_SECONDS = 0.1
+_LAPSED = "Leases could not be extended"
 _MAKE_SECONDS = 30.0
 SWING_SECONDS = 120.0
 CLIENTS_SECONDS = 60.0
@@ -194,11 +195,14 @@ class Stand:
         found.check()
 
     def check_that_no_lease_was_lost(self) -> None:
-        """Fail if a run was taken from a worker that was well all the time.
+        """Fail if a run was taken from a worker that was well all the time, or stopped by it for that.
 
         Raises:
-            AssertionError: Says how many took another attempt.
+            AssertionError: Says how many took another attempt, or shows the log.
         """
+        lapsed = [line for server in self.servers for line in server.said(_LAPSED)]
+        # They go on where they were stopped, and such an attempt is not counted.
+        assert not lapsed, "\n".join(["leases lapsed with their worker alive", *lapsed])
         assert not self.outcome.retried, (
             f"{self.outcome.retried} runs were tried again with their worker alive"
         )
