@@ -17,6 +17,7 @@ import structlog
 logger = structlog.stdlib.get_logger(__name__)
 
 _FRESH_SECONDS: Final = 10.0
+_HEARD_SECONDS: Final = 1.5
 _LOG_EVERY_SECONDS: Final = 10.0
 # libpq has no SQLSTATE for what ends a connection before it begins.
 _TOO_MANY: Final = re.compile(
@@ -87,6 +88,24 @@ class _Refusals:
 
 
 refusals: Final = _Refusals()
+
+
+class _Heard:
+    """When Postgres last answered anybody in this process, whatever it was asked."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def note(self) -> None:
+        """It has just answered."""
+        self._last = time.monotonic()
+
+    def is_fresh(self) -> bool:
+        """Whether that was so lately that asking again would tell no more."""
+        return time.monotonic() - self._last < _HEARD_SECONDS
+
+
+heard: Final = _Heard()
 
 
 def is_limit(error: BaseException) -> bool:

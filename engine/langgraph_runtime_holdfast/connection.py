@@ -26,7 +26,7 @@ from psycopg.pq import ConnStatus, ExecStatus, PGconn
 from psycopg.rows import DictRow
 from psycopg.waiting import READY_R, READY_W, WAIT_R, WAIT_RW, WAIT_W
 
-from langgraph_runtime_holdfast.availability import LimitExceededError, is_limit, refusals
+from langgraph_runtime_holdfast.availability import LimitExceededError, heard, is_limit, refusals
 from langgraph_runtime_holdfast.settings import settings
 
 BYTES_PER_SECOND: Final = 4_000_000
@@ -130,6 +130,11 @@ class Connection(AsyncConnection[DictRow]):
             StatementTooSlowError: It did not come in time, and the statement was ended.
             LimitExceededError: Instead of an OperationalError, which would be tried again.
         """
+        answer = await self._wait(gen, interval, timeout)
+        heard.note()
+        return answer
+
+    async def _wait(self, gen: Any, interval: float, timeout: float | None) -> Any:  # noqa: ASYNC109
         # Most answers come at once, and need not be watched while they come.
         is_watched = self.owns_thread or self.patience_seconds is not None
         self._moved_at = time.monotonic()
@@ -277,6 +282,7 @@ class ThreadConnection:
             self._asked_at = None
         if result.status != ExecStatus.TUPLES_OK:
             raise error_from_result(result)
+        heard.note()
         values = [
             result.get_value(row, column) for row in range(result.ntuples) for column in range(result.nfields)
         ]

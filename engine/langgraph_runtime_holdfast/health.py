@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from langgraph_runtime_holdfast.availability import RETRY_AFTER_SECONDS, explain_unavailable
+from langgraph_runtime_holdfast.availability import RETRY_AFTER_SECONDS, explain_unavailable, heard
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -41,12 +41,22 @@ class _Check:
         self._was_ready = True
 
     async def fault(self) -> str | None:
-        """Why Postgres does not answer; None if it does."""
+        """Why Postgres does not answer; None if it does.
+
+        While it answers others it is not asked again: behind states of tens of megabytes, which take the
+        connections, the processor and Python's lock, a question of its own could come too late.
+        """
+        if heard.is_fresh():
+            return self._told(None)
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(_ask())
         # A question that hangs is left to its own time limits: taking it back may wait for Postgres as well.
         await asyncio.wait({self._asking}, timeout=_ANSWER_SECONDS)
-        fault = self._asking.result() if self._asking.done() else explain_unavailable(TimeoutError())
+        return self._told(
+            self._asking.result() if self._asking.done() else explain_unavailable(TimeoutError())
+        )
+
+    def _told(self, fault: str | None) -> str | None:
         if self._was_ready != (fault is None):
             self._was_ready = fault is None
             # Not through a thread: while Postgres hangs, they may all wait for it.

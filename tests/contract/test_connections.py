@@ -28,6 +28,8 @@ MOST_CONNECTIONS = 30
 """Of the process; the pool of its main loop has a share of them."""
 RECOVERED_SECONDS = 2.0
 AWAY_SECONDS = 5.0
+PROBE_SECONDS = 2.0
+"""Longer than an answer of Postgres counts."""
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
 
 
@@ -232,3 +234,28 @@ async def test_a_process_that_stops_and_starts_again_is_patient_again(
 
 
 async def _nothing() -> None: ...
+
+
+async def test_while_postgres_answers_others_a_probe_need_not_wait_for_a_connection(handle: Handle) -> None:
+    """All are taken by large states for longer than a probe waits."""
+    asked = await asyncio.gather(*(taken_connection() for _ in range(pool().max_size)))
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            assert await health_fault() is None
+        await asyncio.sleep(PROBE_SECONDS)
+        assert await health_fault() is not None  # nobody has heard of it
+        await asked[0].execute("SELECT 1")
+        assert await health_fault() is None
+    finally:
+        for connection in asked:
+            await pool().putconn(connection)
+
+
+async def taken_connection() -> Connection:
+    return await pool().getconn()
+
+
+async def health_fault() -> str | None:
+    from langgraph_runtime_holdfast.health import _check
+
+    return await _check.fault()
