@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -32,6 +33,10 @@ from langgraph_runtime_holdfast.settings import settings
 BYTES_PER_SECOND: Final = 4_000_000
 """What a statement's parameters add to its limit. A megabyte of values costs Postgres several of WAL, TOAST
 and indexes, and a small cloud disk writes about 30 MB/s for all who use it."""
+_MUCH_BYTES: Final = 16_000_000
+# What Linux counts of a connection over TCP; elsewhere it is what was sent that counts.
+_TCP_INFO: Final = getattr(socket, "TCP_INFO", 0)
+_RECEIVED: Final = slice(128, 136)
 _CANCEL_SECONDS: Final = 1.0
 _AT_ONCE_MS: Final = 2
 _NOTHING_READY: Final = 0
@@ -110,6 +115,7 @@ class Connection(AsyncConnection[DictRow]):
     remainder: socket.socket | None = None
     """Of a connection that was given up, until the server lets go of it."""
     _moved_at = 0.0
+    _received_bytes = 0
 
     @classmethod
     async def connect(cls, *args: Any, **kwargs: Any) -> Self:
@@ -155,6 +161,14 @@ class Connection(AsyncConnection[DictRow]):
             if not is_limit(error):
                 raise
             raise LimitExceededError(str(error)) from error
+
+    def has_carried_much(self) -> bool:
+        """Whether tens of megabytes went over it since this was asked before."""
+        had = self._received_bytes
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(self.pgconn.socket)) as line:
+            told = line.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RECEIVED.stop)
+            self._received_bytes = int.from_bytes(told[_RECEIVED], sys.byteorder)
+        return max(self.payload_bytes, self._received_bytes - had) > _MUCH_BYTES
 
     def _limit_seconds(self) -> float:
         if self.patience_seconds is not None:

@@ -99,6 +99,9 @@ class Pool(AsyncConnectionPool[Connection]):
     async def putconn(self, conn: Connection) -> None:
         """Take a connection back; one that was given up keeps its place until the server has ended it."""
         if conn.remainder is None:
+            if conn.has_carried_much():
+                # Its buffers are as large as what it carried, and stay so.
+                await conn.close()
             await super().putconn(conn)
             return
         task = asyncio.create_task(self._put_when_ended(conn))

@@ -251,6 +251,21 @@ async def test_while_postgres_answers_others_a_probe_need_not_wait_for_a_connect
             await pool().putconn(connection)
 
 
+async def test_what_has_carried_tens_of_megabytes_is_closed(handle: Handle) -> None:
+    """The library's buffers grow with the largest message, and it keeps them."""
+
+    async def backend() -> Row | None:
+        return await handle.fetch_one("SELECT pg_backend_pid()")
+
+    first = await backend()
+    assert await backend() == first
+    await handle.fetch_one("SELECT repeat('x', 20000000)")
+    second = await backend()
+    await handle.execute("SELECT %s::text", ["x" * 20_000_000])
+    assert await backend() not in (first, second)
+    assert second != first
+
+
 async def taken_connection() -> Connection:
     return await pool().getconn()
 
