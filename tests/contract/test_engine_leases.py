@@ -73,6 +73,28 @@ async def test_a_save_that_takes_longer_than_a_lease_does_not_lose_it(
     assert not lease.has_lapsed
 
 
+async def test_an_end_that_takes_longer_than_a_lease_does_not_lose_it(
+    handle: Handle, bystander: psycopg.Connection
+) -> None:
+    """From its first part to its commit it has the lease's row for itself, which cannot be extended then."""
+    from langgraph_api.asyncio import ValueEvent
+
+    from langgraph_runtime_holdfast.ops.thread_status import end_run
+
+    lease = await held_lease(handle)
+    bystander.execute("SELECT FROM run WHERE run_id = %s FOR UPDATE", [lease.run_id])
+    with lease.entered(ValueEvent()):
+        ending = asyncio.create_task(
+            end_run(handle, lease.thread_id, lease.run_id, "success", "graph", None, None)
+        )
+        await asyncio.sleep(LEASE_SECONDS * 1.5)  # the values
+        assert not ending.done()
+        assert not lease.has_lapsed
+        bystander.rollback()
+        await ending
+    assert await column(handle, "status", lease.run_id) == "success"
+
+
 async def test_whatever_computes_in_other_threads_does_not_lose_it(handle: Handle) -> None:
     """Encoding tens of megabytes keeps Python's lock for a tenth of a second, and jobs queue for it."""
     lease = await held_lease(handle)

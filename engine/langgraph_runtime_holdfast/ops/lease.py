@@ -113,6 +113,8 @@ class Lease:
     """The run goes on elsewhere, or later, and this attempt does not count."""
     is_settled: bool = False
     """Whoever waits for the run's end was told, or the run is in the queue again."""
+    is_ending: bool = False
+    """Its end is being written, under its token; nothing of the graph runs any more."""
     has_ended: bool = False
     """By this worker's own word."""
     has_next: bool = True
@@ -178,7 +180,13 @@ class Lease:
         return True
 
     def fence_at(self) -> float:
-        """By `now()`, when the work has to be stopped unless the lease is extended before."""
+        """By `now()`, when the work has to be stopped unless the lease is extended before.
+
+        Never while its end is written: that has the lease's row for itself, so that nobody can extend it, and
+        nobody take it. If the end comes too late all the same, the token keeps it out.
+        """
+        if self.is_ending:
+            return math.inf
         return self.held_until - settings().lease_seconds / 10
 
     def lapse(self) -> bool:
@@ -225,6 +233,15 @@ class Lease:
             yield
         finally:
             _current.set(previous)
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Write the run's end."""
+        self.is_ending = True
+        try:
+            yield
+        finally:
+            self.is_ending = False
 
     def explained(self, error: BaseException) -> BaseException:
         """Name the first cause in an error that says only that there were too many attempts."""

@@ -7,6 +7,7 @@ the run's lease can write it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Final
 from uuid import UUID
 
@@ -141,7 +142,8 @@ async def end_run(
             await write(tx)
 
     try:
-        await patiently(write_together if rolls_back or message is not None else lambda: write(conn))
+        with nullcontext() if lease is None else lease.ending():
+            await patiently(write_together if rolls_back or message is not None else lambda: write(conn))
     except psycopg.DataError as error:
         if lease is None or rest is None:
             raise
