@@ -66,6 +66,6 @@ async def test_states_of_10_mb(stand: Stand) -> None:
     await heavy(stand)
 
 
-@scenario("Load", "states of 40 MB", Setup(shape=LARGEST), durability=("async",), timeout_seconds=420)
+@scenario("Load", "states of 40 MB", Setup(shape=LARGEST), durability=("async", "sync"), timeout_seconds=420)
 async def test_states_of_40_mb(stand: Stand) -> None:
     await heavy(stand)
