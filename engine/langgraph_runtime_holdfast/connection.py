@@ -23,7 +23,7 @@ from typing import Any, Final, Self
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus, PGconn
+from psycopg.pq import ExecStatus
 from psycopg.rows import DictRow
 from psycopg.waiting import READY_R, READY_W, WAIT_R, WAIT_RW, WAIT_W
 
@@ -277,9 +277,9 @@ class ThreadConnection:
             psycopg.OperationalError: It could not.
         """
         self._asked_at: float | None = None
-        self._pgconn = PGconn.connect(dsn.encode())
-        if self._pgconn.status != ConnStatus.OK:
-            raise psycopg.OperationalError(self._pgconn.get_error_message())
+        # Not in one call: that one would keep Python's lock until the server answers.
+        self._connection = psycopg.Connection.connect(dsn)
+        self._pgconn = self._connection.pgconn
         # Of its own, because `cut` may come when the connection is closed already, and its number another's.
         self._line = socket.socket(fileno=os.dup(self._pgconn.socket))
 
@@ -312,5 +312,5 @@ class ThreadConnection:
 
     def close(self) -> None:
         """Close it."""
-        self._pgconn.finish()
+        self._connection.close()
         self._line.close()
