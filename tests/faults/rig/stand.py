@@ -122,7 +122,7 @@ class Stand:
         """Run the block as the fault: with the load in full swing, and timed."""
         await self.load.submit()
         self.probe = Probe(self.url, await self._make_thread())
-        self.probe.start()
+        await self.probe.start()
         self.gauge.start()
         self.load.attach()
         await self.until(self._is_in_full_swing, "the load is in full swing")
@@ -341,6 +341,8 @@ class Stand:
         self.outcome.reclaimed_seconds = max(longest, time.monotonic() - since)
 
     async def _stop_watching(self) -> None:
+        if hasattr(self, "probe"):
+            await self.probe.stop()
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
