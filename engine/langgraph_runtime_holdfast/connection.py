@@ -33,7 +33,7 @@ from langgraph_runtime_holdfast.settings import settings
 BYTES_PER_SECOND: Final = 4_000_000
 """What a statement's parameters add to its limit. A megabyte of values costs Postgres several of WAL, TOAST
 and indexes, and a small cloud disk writes about 30 MB/s for all who use it."""
-_MUCH_BYTES: Final = 16_000_000
+_MUCH_BYTES: Final = 4_000_000
 # What Linux counts of a connection over TCP; elsewhere it is what was sent that counts.
 _TCP_INFO: Final = getattr(socket, "TCP_INFO", 0)
 _RECEIVED: Final = slice(128, 136)
@@ -163,7 +163,7 @@ class Connection(AsyncConnection[DictRow]):
             raise LimitExceededError(str(error)) from error
 
     def has_carried_much(self) -> bool:
-        """Whether tens of megabytes went over it since this was asked before."""
+        """Whether megabytes went over it since this was asked before."""
         had = self._received_bytes
         with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(self.pgconn.socket)) as line:
             told = line.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RECEIVED.stop)
