@@ -16,7 +16,14 @@ from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.availability import LimitExceededError
 from langgraph_runtime_holdfast.connection import Connection, ServerSilentError
-from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row, dependency_checks, pool
+from langgraph_runtime_holdfast.database import (
+    DatabaseAwayError,
+    Handle,
+    Row,
+    Transaction,
+    dependency_checks,
+    pool,
+)
 from langgraph_runtime_holdfast.presence import answers
 from langgraph_runtime_holdfast.retry import retry_db
 from langgraph_runtime_holdfast.settings import settings
@@ -277,16 +284,16 @@ async def test_while_postgres_answers_others_a_probe_need_not_wait_for_a_connect
 async def test_what_has_carried_tens_of_megabytes_is_closed(handle: Handle) -> None:
     """The library's buffers grow with the largest message, and it keeps them."""
 
-    async def backend() -> Row | None:
-        return await handle.fetch_one("SELECT pg_backend_pid()")
+    async def is_closed_after(statement: str, parameters: list[str]) -> bool:
+        async with pool().connection() as connection:
+            await Transaction(connection).fetch(statement, parameters)
+            assert not connection.closed
+        return connection.closed
 
-    first = await backend()
-    assert await backend() == first
-    await handle.fetch_one("SELECT repeat('x', 20000000)")
-    second = await backend()
-    await handle.execute("SELECT %s::text", ["x" * 20_000_000])
-    assert await backend() not in (first, second)
-    assert second != first
+    assert not await is_closed_after("SELECT %s::text", ["x"])
+    assert await is_closed_after("SELECT %s::text IS NULL", ["x" * 20_000_000])
+    assert await is_closed_after("SELECT repeat(%s, 20000000)", ["x"])
+    assert not await is_closed_after("SELECT %s::text", ["x"])
 
 
 async def taken_connection() -> Connection:
