@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from langgraph_runtime_holdfast.availability import LimitExceededError
 from langgraph_runtime_holdfast.connection import Connection, ServerSilentError
 from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row, dependency_checks, pool
-from langgraph_runtime_holdfast.presence import answers
+from langgraph_runtime_holdfast.presence import _sessions_at_work, answers
 from langgraph_runtime_holdfast.retry import retry_db
 from langgraph_runtime_holdfast.settings import settings
 from tests.contract.api import until
@@ -220,6 +220,29 @@ async def test_a_connection_that_something_in_between_has_lost_is_not_waited_for
             with pytest.raises(ServerSilentError):
                 await connection.execute("SELECT 1")
             assert await handle.fetch_one("SELECT 1 AS answer") == {"answer": 1}
+
+
+async def test_what_was_told_before_a_statement_began_is_no_reason_to_give_it_up(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langgraph_runtime_holdfast.connection.trust_seconds", lambda: 0.2)
+    asked, may_tell = asyncio.Event(), asyncio.Event()
+
+    async def tells_late(connection: Connection) -> frozenset[int] | None:
+        told = await _sessions_at_work(connection)
+        asked.set()
+        await may_tell.wait()
+        return told
+
+    async with pool().connection() as first, pool().connection() as second:
+        await asyncio.sleep(1.1)  # a session counts as at work for a second more
+        monkeypatch.setattr("langgraph_runtime_holdfast.presence._sessions_at_work", tells_late)
+        slow = asyncio.create_task(first.execute("SELECT pg_sleep(1)"))
+        await asyncio.wait_for(asked.wait(), 60)
+        later = asyncio.create_task(second.execute("SELECT pg_sleep(1)"))
+        await asyncio.sleep(0.5)  # it asks too, and joins the question of the first
+        may_tell.set()
+        await asyncio.gather(slow, later)
 
 
 async def test_a_server_is_not_taken_for_gone_because_the_process_stood_still(
