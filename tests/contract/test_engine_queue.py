@@ -270,6 +270,17 @@ async def test_a_cron_whose_run_the_database_does_not_take_stays_due(
     assert await handle.fetch("SELECT next_run_date < now() AS is_due FROM cron") == [{"is_due": True}]
 
 
+async def test_while_the_database_is_away_no_cron_is_due() -> None:
+    """An error would be a stack in the log for each look, four a minute."""
+    from langgraph_runtime_holdfast.ops import Crons
+
+    class Away(Handle):
+        async def fetch_one(self, *_: Any, **__: Any) -> Row | None:
+            raise psycopg.OperationalError("connection refused")
+
+    assert [cron async for cron in Crons.next(Away())] == []
+
+
 async def test_a_stateless_result_reaches_its_listener_without_valkey(handle: Handle) -> None:
     """The thread is gone by then, so the result is kept apart."""
     from langgraph_runtime_holdfast.ops import Runs, Threads
