@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import psutil
@@ -14,6 +16,7 @@ import pytest
 from psycopg import sql
 from starlette.exceptions import HTTPException
 
+from langgraph_runtime_holdfast import arrival
 from langgraph_runtime_holdfast.availability import LimitExceededError
 from langgraph_runtime_holdfast.connection import Connection, ServerSilentError
 from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row, dependency_checks, pool
@@ -278,3 +281,19 @@ async def test_a_process_that_stops_and_starts_again_is_patient_again(
 
 
 async def _nothing() -> None: ...
+
+
+async def test_a_start_finds_the_primary_behind_a_host_that_is_gone(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is gone, and not only its Postgres, refuses nothing: it swallows what it is sent."""
+    monkeypatch.setattr(arrival, "_ANSWER_SECONDS", 1.0)
+    with ExitStack() as opened:
+        gone = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # its queue of connections is full then
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(gone.getsockname())
+        user, place = services.postgres_uri.rsplit("@", 1)
+        dsn = f"{user}@127.0.0.1:{gone.getsockname()[1]},{place}?connect_timeout=2"
+        assert await arrival._why_away(dsn) is None
