@@ -19,8 +19,17 @@ ON CONFLICT (run_id) DO UPDATE SET event = excluded.event, payload = excluded.pa
 """
 
 
-async def thread_result(executor: Executor, thread_id: UUID) -> tuple[bytes, bytes] | None:
-    """The state that a run left in its thread, as the event and payload that would have told it."""
+async def thread_result(
+    executor: Executor, thread_id: UUID, *, for_join: bool = False
+) -> tuple[bytes, bytes] | None:
+    """The state that a run left in its thread, as the event and payload that would have told it.
+
+    Args:
+        executor: Where to look.
+        thread_id: The thread.
+        for_join: As the stock server answers a join that was told nothing: of a thread that waits only what
+            it waits for, of an empty one an empty state. Then None says that the thread is gone.
+    """
     row = await executor.fetch_one(_THREAD, {"thread_id": thread_id}, often=True)
     if row is None:
         return None
@@ -30,8 +39,8 @@ async def thread_result(executor: Executor, thread_id: UUID) -> tuple[bytes, byt
     values = thread["values"] if isinstance(thread["values"], dict) else {}
     asked = [one for each in (thread["interrupts"] or {}).values() for one in each]
     if thread["status"] == "interrupted" and asked:
-        values = {**values, "__interrupt__": asked}
-    return (b"values", json_text(values).encode()) if values else None
+        values = {**({} if for_join else values), "__interrupt__": asked}
+    return (b"values", json_text(values).encode()) if values or for_join else None
 
 
 async def keep_result(executor: Executor, run_id: UUID, event: str, payload: bytes) -> None:
