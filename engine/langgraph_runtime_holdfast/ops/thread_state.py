@@ -212,7 +212,8 @@ async def _change(
 
     Raises:
         ThreadBusyError, HTTPException: As for `ThreadState.post`.
-        DatabaseAwayError: The connection died; the caller has to look whether the update is there.
+        DatabaseAwayError: The connection died, or a statement took too long; the caller has to look whether
+            the update is there.
     """
     from langgraph_api.serde import json_dumpb
     from langgraph_api.state import state_snapshot_to_thread_state
@@ -232,7 +233,7 @@ async def _change(
                 state = await reader.aget_state(config)
                 await set_thread_status(tx, thread_id, _as_checkpoint(state), None)
         except TRANSIENT as error:
-            raise DatabaseAwayError(f"Postgres went away during the update of a state: {error}") from error
+            raise DatabaseAwayError(f"The state may not have been updated: {error}") from error
     told = {"state": state_snapshot_to_thread_state(_shown(state)), "thread_id": str(thread_id)}
     await ThreadStream.publish(thread_id, "state_update", json_dumpb(told))
     return made
