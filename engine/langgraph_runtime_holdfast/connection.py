@@ -2,9 +2,10 @@
 
 Two things may keep an answer away, and they want different cures. A server that is gone, or cut off, says
 nothing to anybody: TCP notices that late, and some proxies never. So one that has been silent for a while
-is asked, without a login, whether it is there; if it is not, its connections are replaced. A server that is
-there and works on, or waits for a lock, is left to it until the statement's own limit, and then told to
-stop: what is given up here must not go on there, hold its locks, and be piled upon by its repetitions.
+is asked whether it is there, and at work for this connection (`presence`); if it is not, its connections
+are replaced. A server that works on, or waits for a lock, is left to it until the statement's own limit, and
+then told to stop: what is given up here must not go on there, hold its locks, and be piled upon by its
+repetitions.
 
 Silence is what counts, not time: bytes that keep moving are none. The limit grows with what is sent.
 """
@@ -101,8 +102,10 @@ class Connection(AsyncConnection[DictRow]):
     """Its loop has a thread of its own and one job, so that it may block for a moment."""
     may_cancel = True
     """To cancel a commit that waits for a standby would make it count as done without the standby."""
-    is_there: Callable[[Connection], Awaitable[bool]] | None = None
-    """Asks whether the server answers anybody at all."""
+    is_direct = False
+    """No pooler is in between, so that the server's process is the one that it names."""
+    is_at_work: Callable[[Connection], Awaitable[bool]] | None = None
+    """Asks whether the server answers anybody, and does something for this connection."""
     on_silence: Callable[[], Awaitable[None]] | None = None
     """Called when it does not: the other connections of the pool will be no better."""
     remainder: socket.socket | None = None
@@ -149,6 +152,18 @@ class Connection(AsyncConnection[DictRow]):
                 raise
             raise LimitExceededError(str(error)) from error
 
+    def is_readable(self) -> bool:
+        """Whether there is something to read, or the other side has closed."""
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+    @property
+    def may_still_be_sent(self) -> bool:
+        """Whether what was sent may be on its way yet, through a slow network."""
+        silent_seconds = time.monotonic() - self._moved_at
+        return silent_seconds < trust_seconds() + self.payload_bytes / BYTES_PER_SECOND
+
     def _limit_seconds(self) -> float:
         if self.patience_seconds is not None:
             return self.patience_seconds
@@ -175,10 +190,10 @@ class Connection(AsyncConnection[DictRow]):
     async def _ask(self, seconds: float) -> None:
         """Find out whether it is the server that is silent, or only this statement that takes its time."""
         try:
-            if self.is_there is None or await self.is_there(self):
+            if self.is_at_work is None or await self.is_at_work(self):
                 return
         except BaseException:
-            self.pgconn.finish()
+            self._hang_up()
             raise
         await self._abandon(seconds)
 

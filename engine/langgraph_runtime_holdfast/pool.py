@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import select
-import struct
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final
@@ -17,7 +15,8 @@ from psycopg import AsyncConnection
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from langgraph_runtime_holdfast.connection import Connection, trust_seconds
+from langgraph_runtime_holdfast.connection import Connection
+from langgraph_runtime_holdfast.presence import Inquiry
 from langgraph_runtime_holdfast.settings import settings
 
 _REPLACE_EVERY_SECONDS: Final = 0.5
@@ -25,10 +24,6 @@ _LOOK_AFTER_SECONDS: Final = 0.02
 _ASK_AFTER_SECONDS: Final = 1.0
 _CHECK_SECONDS: Final = 2.0
 _PREPARE_AFTER: Final = 5
-_NEWS_SECONDS: Final = 0.5
-_ASK_TRIES: Final = 3
-_ARE_YOU_THERE: Final = struct.pack("!ii", 8, 80877103)
-"""Asks for encryption, which every server answers with one byte before anybody logs in."""
 _SESSION: Final = {
     # How soon a statement ends whose client has closed its connection, also while it waits for a lock.
     "client_connection_check_interval": "1s",
@@ -94,7 +89,7 @@ class Pool(AsyncConnectionPool[Connection]):
             self._of_calls.release()
 
     def _room_for_calls(self) -> asyncio.Semaphore:
-        return asyncio.Semaphore(self.max_size - self.max_size // 5)
+        return asyncio.Semaphore(max(1, self.max_size - max(1, self.max_size // 5)))
 
     async def putconn(self, conn: Connection) -> None:
         """Take a connection back; one that was given up keeps its place until the server has ended it."""
@@ -140,18 +135,18 @@ class Freshness:
         self.pool: Pool | None = None
         self._owns_thread = owns_thread
         self._replaced_at = 0.0
-        self._news: asyncio.Task[bool] | None = None
-        self._news_at = 0.0
+        self._inquiry = Inquiry()
 
     async def configure(self, connection: Connection) -> None:
         """Prepare a new connection."""
         set_json_loads(orjson.loads, connection)
         connection.owns_thread = self._owns_thread
-        connection.is_there = self._is_there
+        connection.is_at_work = self._inquiry.is_at_work
         connection.on_silence = self.replace
         row = await _introduced(connection)
         # Behind a pooler the next statement may go to a server connection that knows of no prepared one.
-        connection.prepare_threshold = _PREPARE_AFTER if row["is_direct"] else None
+        connection.is_direct = row["is_direct"]
+        connection.prepare_threshold = _PREPARE_AFTER if connection.is_direct else None
         connection.may_cancel = not row["waits_for_standby"]
 
     async def replace(self) -> None:
@@ -173,7 +168,7 @@ class Freshness:
         idle_seconds = connection.checked_at - asked_at
         if idle_seconds < _LOOK_AFTER_SECONDS:
             return
-        if idle_seconds < _ASK_AFTER_SECONDS and not _is_readable(connection):
+        if idle_seconds < _ASK_AFTER_SECONDS and not connection.is_readable():
             return
         connection.patience_seconds = _CHECK_SECONDS
         try:
@@ -183,48 +178,6 @@ class Freshness:
             raise
         finally:
             connection.patience_seconds = None
-
-    async def _is_there(self, connection: Connection) -> bool:
-        # All that wait ask at the same time, and one answer is enough for all.
-        if self._news is None or (self._news.done() and time.monotonic() - self._news_at > _NEWS_SECONDS):
-            self._news = asyncio.create_task(self._ask(connection))
-        return await asyncio.shield(self._news)
-
-    async def _ask(self, connection: Connection) -> bool:
-        wait_seconds = trust_seconds() / 2
-        for _ in range(_ASK_TRIES):
-            asked_at = time.monotonic()
-            answered = await answers(connection, wait_seconds)
-            # If this process stood still meanwhile, it was not the server that was silent.
-            if answered or time.monotonic() - asked_at < wait_seconds * 4 / 3:
-                break
-        self._news_at = time.monotonic()
-        return answered
-
-
-async def answers(connection: AsyncConnection[Any], seconds: float) -> bool:
-    """Whether a connection's server answers anybody; asked without a login, which takes no connection."""
-    info = connection.info
-    try:
-        async with asyncio.timeout(seconds):
-            if info.host.startswith("/"):
-                opened = asyncio.open_unix_connection(f"{info.host}/.s.PGSQL.{info.port}")
-            else:
-                opened = asyncio.open_connection(info.hostaddr or info.host, info.port)
-            return await _asked(opened)
-    except (OSError, TimeoutError):
-        return False
-
-
-async def _asked(
-    opening: Coroutine[Any, Any, tuple[asyncio.StreamReader, asyncio.StreamWriter]],
-) -> bool:
-    reader, writer = await opening
-    try:
-        writer.write(_ARE_YOU_THERE)
-        return bool(await reader.read(1))
-    finally:
-        writer.transport.abort()
 
 
 async def is_pooled(connection: AsyncConnection[Any]) -> bool:
@@ -249,9 +202,3 @@ async def _introduced(connection: Connection) -> Any:
             wanted = {name: value for name, value in wanted.items() if name not in refused}
         else:
             return await cursor.fetchone()
-
-
-def _is_readable(connection: Connection) -> bool:
-    poll = select.poll()
-    poll.register(connection.pgconn.socket, select.POLLIN)
-    return bool(poll.poll(0))

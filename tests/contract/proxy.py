@@ -19,6 +19,8 @@ class CuttingProxy:
         self.only_paths_with = b""
         """Leave requests alone whose first bytes do not hold this."""
         self._upstream_port = upstream_port
+        self._carried = 0
+        self._swallow_up_to = 0
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def close(self) -> None:
@@ -26,6 +28,10 @@ class CuttingProxy:
         for writer in self._open.values():
             writer.transport.abort()
         await asyncio.gather(*self._open)
+
+    def swallow(self) -> None:
+        """From now on take what is sent on the connections that are open, and forward nothing of it."""
+        self._swallow_up_to = self._carried
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection."""
@@ -44,9 +50,13 @@ class CuttingProxy:
             writer.close()
             return
         budget: list[int | None] = [None]
+        self._carried += 1
+        number = self._carried
 
         async def ask() -> None:
             while data := await reader.read(65536):
+                if number <= self._swallow_up_to:
+                    continue
                 request_line = data.split(b"\r\n", 1)[0]
                 if self.only_paths_with in request_line and b" HTTP/1.1" in request_line:
                     budget[0] = self.cut_after_bytes.pop(0) if self.cut_after_bytes else None

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
@@ -14,14 +15,15 @@ from psycopg import sql
 from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.availability import LimitExceededError
-from langgraph_runtime_holdfast.connection import Connection
+from langgraph_runtime_holdfast.connection import Connection, ServerSilentError
 from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row, dependency_checks, pool
-from langgraph_runtime_holdfast.pool import answers
+from langgraph_runtime_holdfast.presence import answers
 from langgraph_runtime_holdfast.retry import retry_db
 from langgraph_runtime_holdfast.settings import settings
 from tests.contract.api import until
 from tests.contract.engine_pool import engine_pool
 from tests.contract.engines import Services
+from tests.contract.proxy import cutting_proxy
 
 AT_ONCE = 30
 MOST_CONNECTIONS = 30
@@ -146,8 +148,11 @@ async def test_statements_that_wait_for_a_lock_are_ended_there_and_leave_room_fo
         for task in calls:
             task.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-        left = {pid for pid, waits in admin.execute(SESSIONS, [database]) if waits == "Lock"}
-        assert not left
+
+        async def none_waits() -> bool:
+            return all(waits != "Lock" for _, waits in admin.execute(SESSIONS, [database]))
+
+        await until(none_waits, "what was given up is ended")
     assert (at_once, most <= size) == (size - size // 5, True)
     # It was the statements that were given up, not their connections.
     assert waited <= {row[0] for row in admin.execute(SESSIONS, [database])}
@@ -199,20 +204,38 @@ async def test_what_is_large_may_be_sent_for_longer_than_a_server_is_trusted(
         assert await (await sent).fetchone() == {"length": 20_000_000}
 
 
+async def test_a_connection_that_something_in_between_has_lost_is_not_waited_for(
+    services: Services, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_STATEMENT_SECONDS", "600")
+    address = urlsplit(services.postgres_uri)
+    assert address.port
+    async with cutting_proxy(address.port) as proxy:
+        through = address.netloc.replace(f":{address.port}", f":{proxy.port}")
+        uri = address._replace(netloc=through, path=f"/{database}").geturl()
+        async with engine_pool(uri, monkeypatch) as handle, pool().connection() as connection:
+            # A server that is at work for longer than it is trusted is no reason to give it up.
+            await connection.execute("SELECT pg_sleep(4)")
+            proxy.swallow()
+            with pytest.raises(ServerSilentError):
+                await connection.execute("SELECT 1")
+            assert await handle.fetch_one("SELECT 1 AS answer") == {"answer": 1}
+
+
 async def test_a_server_is_not_taken_for_gone_because_the_process_stood_still(
     handle: Handle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("langgraph_runtime_holdfast.pool.trust_seconds", lambda: 0.2)
+    monkeypatch.setattr("langgraph_runtime_holdfast.presence.trust_seconds", lambda: 0.2)
     stand_still = iter([1.0])
 
     async def answers_late(connection: Connection, seconds: float) -> bool:
         asyncio.get_running_loop().call_soon(time.sleep, next(stand_still, 0.0))
         return await answers(connection, seconds)
 
-    monkeypatch.setattr("langgraph_runtime_holdfast.pool.answers", answers_late)
+    monkeypatch.setattr("langgraph_runtime_holdfast.presence.answers", answers_late)
     async with pool().connection() as connection:
-        assert connection.is_there is not None
-        assert await connection.is_there(connection)
+        assert connection.is_at_work is not None
+        assert await connection.is_at_work(connection)
 
 
 async def test_a_process_that_stops_and_starts_again_is_patient_again(
