@@ -45,6 +45,8 @@ _CALLS_AT_ONCE = 64
 _SUBMISSIONS_AT_ONCE = 32
 
 _LONGEST_DETAIL = 500
+_BUSY = ("already running", "in-flight runs")
+"""What a server says of a thread that a run works on: to a new run, and to an update of its state."""
 
 
 class Transport:
@@ -187,7 +189,7 @@ def explain(what: str, cause: Exception, **ids: Any) -> HoldfastError:
         )
     if status == 404:
         return NotFoundError(f"Could not {what}: {detail}", status_code=status, **ids)
-    if status == 409 and "already running" in detail:
+    if status == 409 and any(words in detail for words in _BUSY):
         return ThreadBusyError(f"Could not {what}: {detail}", **ids)
     return RefusedError(f"Could not {what}: HTTP {status}: {detail}", status_code=status, **ids)
 

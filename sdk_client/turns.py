@@ -23,13 +23,15 @@ class Turns:
             longest_wait_seconds: Who has queued for so long goes on without a turn: with the server away none
                 comes free, and everybody's own deadline must begin at some time. `math.inf`: never.
         """
+        has_turn = True
         try:
             async with asyncio.timeout(None if math.isinf(longest_wait_seconds) else longest_wait_seconds):
                 await self._free.acquire()
         except TimeoutError:
-            yield False
-            return
+            has_turn = False
+        # Not in the handler above: what fails in the block would seem to have failed for want of a turn.
         try:
-            yield True
+            yield has_turn
         finally:
-            self._free.release()
+            if has_turn:
+                self._free.release()

@@ -109,12 +109,11 @@ async def _until_there(dsn: str, began: float, limit_seconds: float) -> None:
 async def _why_away(dsn: str) -> str | None:
     """Why Postgres does not answer; None if it does, and if waiting would not help."""
     try:
-        # Behind a pooler a connection says nothing yet.
-        async with (
-            asyncio.timeout(_ANSWER_SECONDS),
-            await AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=None) as connection,
-        ):
-            await connection.execute("SELECT 1")
+        # Bounded by connect_timeout, for each host: of several the first may be the one that is gone.
+        async with await AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+            # Behind a pooler a connection says nothing yet.
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await connection.execute("SELECT 1")
     except TimeoutError:
         return f"no answer within {_ANSWER_SECONDS:g} s"
     except psycopg.OperationalError as error:

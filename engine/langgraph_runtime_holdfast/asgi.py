@@ -30,9 +30,13 @@ def import_server() -> Any:
     """
     check_surface()
     try:
+        from langgraph_api.serde import json_dumpb
         from langgraph_api.server import app
     except Exception as error:
         raise EngineError(explain(error)) from error
+    # With the first value that is not JSON's own, the encoder imports numpy: now, or else in the midst of the
+    # first run, whose loop would stand still meanwhile.
+    json_dumpb(EngineError())
     return app
 
 

@@ -110,7 +110,8 @@ class Connection(AsyncConnection[DictRow]):
     """Called when it does not: the other connections of the pool will be no better."""
     remainder: socket.socket | None = None
     """Of a connection that was given up, until the server lets go of it."""
-    _moved_at = 0.0
+    moved_at = 0.0
+    """When bytes last moved, or were about to, of what it was asked last."""
 
     @classmethod
     async def connect(cls, *args: Any, **kwargs: Any) -> Self:
@@ -133,7 +134,7 @@ class Connection(AsyncConnection[DictRow]):
         """
         # Most answers come at once, and need not be watched while they come.
         is_watched = self.owns_thread or self.patience_seconds is not None
-        self._moved_at = time.monotonic()
+        self.moved_at = time.monotonic()
         if is_watched:
             gen = self._watched(gen)
         try:
@@ -161,7 +162,7 @@ class Connection(AsyncConnection[DictRow]):
     @property
     def may_still_be_sent(self) -> bool:
         """Whether what was sent may be on its way yet, through a slow network."""
-        silent_seconds = time.monotonic() - self._moved_at
+        silent_seconds = time.monotonic() - self.moved_at
         return silent_seconds < trust_seconds() + self.payload_bytes / BYTES_PER_SECOND
 
     def _limit_seconds(self) -> float:
@@ -174,13 +175,13 @@ class Connection(AsyncConnection[DictRow]):
         limit, trust = self._limit_seconds(), trust_seconds()
         asked_at = 0.0
         while True:
-            silent_seconds = time.monotonic() - self._moved_at
+            silent_seconds = time.monotonic() - self.moved_at
             if silent_seconds >= limit:
                 return await self._give_up(gen, limit)
-            if time.monotonic() - max(asked_at, self._moved_at) >= trust:
+            if time.monotonic() - max(asked_at, self.moved_at) >= trust:
                 await self._ask(silent_seconds)
                 asked_at = time.monotonic()
-            look_at = min(self._moved_at + limit, max(asked_at, self._moved_at) + trust)
+            look_at = min(self.moved_at + limit, max(asked_at, self.moved_at) + trust)
             try:
                 pause = max(_LAST_LOOK_SECONDS, look_at - time.monotonic())
                 return await super().wait(gen, interval, pause)
@@ -249,7 +250,7 @@ class Connection(AsyncConnection[DictRow]):
                         ready |= READY_W if events & select.POLLOUT else 0
                 ready = ready or (yield wanted) or 0
                 if ready:
-                    self._moved_at = time.monotonic()
+                    self.moved_at = time.monotonic()
                 wanted = gen.send(ready)
         except StopIteration as end:
             return end.value

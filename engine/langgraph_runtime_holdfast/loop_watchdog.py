@@ -48,8 +48,10 @@ class _Watched:
         self.lag_seconds = 0.0
         """How long the last answer took."""
         self.is_blocked = False
-        self.told_at: float | None = None
-        """When the log was told that it is blocked, if it was."""
+        self.seen_at = 0.0
+        """When its stack was last looked at."""
+        self.is_told = False
+        """Whether the log knows that it is blocked."""
         self.told_of: dict[str, float] = {}
         """When the log was last told of a function that blocks."""
 
@@ -123,7 +125,7 @@ class LoopWatchdog(threading.Thread):
                 watched.is_blocked = True
                 self._on_change(watched.loop)
                 _tell_blocked(watched)
-            elif watched.told_at is not None and time.monotonic() - watched.told_at > _TELL_AGAIN_SECONDS:
+            elif time.monotonic() - watched.seen_at > _TELL_AGAIN_SECONDS:
                 _tell_blocked(watched)
 
 
@@ -131,11 +133,12 @@ def _tell_blocked(watched: _Watched) -> None:
     frames = _frames(watched.loop.thread_id)
     stack = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in reversed(frames))
     blocking, now = _blocking(stack), time.monotonic()
+    watched.seen_at = now
     # One that blocks again and again is told of now and then.
     recent = {name: at for name, at in watched.told_of.items() if now - at < _TELL_AGAIN_SECONDS}
     if (name := f"{blocking.filename} {blocking.name}") in recent:
         return
-    watched.told_at, watched.told_of = now, {**recent, name: now}
+    watched.is_told, watched.told_of = True, {**recent, name: now}
     context = next((found for frame in frames if (found := _context_of(frame)) is not None), Context())
     tell = functools.partial(
         logger.warning,
@@ -151,9 +154,9 @@ def _tell_blocked(watched: _Watched) -> None:
 
 
 def _tell_free(watched: _Watched) -> None:
-    if watched.told_at is None:
+    if not watched.is_told:
         return
-    watched.told_at = None
+    watched.is_told = False
     logger.warning(
         "The event loop of the jobs is free again",
         loop=watched.loop.name,

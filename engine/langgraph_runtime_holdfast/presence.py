@@ -39,6 +39,7 @@ _one_at_a_time: Final = threading.Lock()
 class _News:
     """What a server said when it was asked."""
 
+    asked_at: float
     is_there: bool
     at_work: frozenset[int] | None = None
     """The processes of its sessions that do something; None if it did not say."""
@@ -49,20 +50,28 @@ class Inquiry:
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._asking: asyncio.Task[_News] | None = None
-        self._told_at = 0.0
+        self._asking: asyncio.Task[None] | None = None
+        self._told: _News | None = None
 
     async def is_at_work(self, connection: Connection) -> bool:
         """Whether a connection's server is there, and will answer it as far as can be known."""
-        if self._asking is None or (self._asking.done() and time.monotonic() - self._told_at > _NEWS_SECONDS):
-            self._asking = asyncio.create_task(self._ask(connection))
-        news = await asyncio.shield(self._asking)
+        news = await self._news(connection)
         if news.at_work is None or not connection.is_direct or connection.may_still_be_sent:
             return news.is_there
         return connection.info.backend_pid in news.at_work or connection.is_readable()
 
-    async def _ask(self, connection: Connection) -> _News:
-        wait_seconds = trust_seconds() / 2
+    async def _news(self, connection: Connection) -> _News:
+        since = max(connection.moved_at, time.monotonic() - _NEWS_SECONDS)
+        while self._told is None or self._told.asked_at < since:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask(connection))
+            await asyncio.shield(self._asking)
+            # Of others' questions only those count that were asked after the statement had begun.
+            since = connection.moved_at
+        return self._told
+
+    async def _ask(self, connection: Connection) -> None:
+        began, wait_seconds = time.monotonic(), trust_seconds() / 2
         for _ in range(_ASK_TRIES):
             asked_at = time.monotonic()
             is_there = await answers(connection, wait_seconds)
@@ -70,8 +79,7 @@ class Inquiry:
             if is_there or time.monotonic() - asked_at < wait_seconds * 4 / 3:
                 break
         at_work = await _sessions_at_work(connection) if is_there and connection.is_direct else None
-        self._told_at = time.monotonic()
-        return _News(is_there, at_work)
+        self._told = _News(began, is_there, at_work)
 
 
 async def answers(connection: AsyncConnection[Any], seconds: float) -> bool:

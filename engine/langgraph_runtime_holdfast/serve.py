@@ -25,6 +25,7 @@ from langgraph_runtime_holdfast.roles import Role
 from langgraph_runtime_holdfast.settings import require_redis_uri, settings
 from langgraph_runtime_holdfast.surface import server_folder
 from langgraph_runtime_holdfast.telling import tell
+from langgraph_runtime_holdfast.valkey import address
 
 if TYPE_CHECKING:
     import uvicorn
@@ -102,6 +103,7 @@ def serve_here(deployment: Deployment, options: ServeOptions) -> int:
     os.environ.setdefault("LOG_COLOR", str(sys.stdout.isatty()).lower())
     _set_jobs(options)
     require_redis_uri(settings().redis_uri)
+    address()  # what is wrong with it at first sight is told before anything is waited for
     if deployment.overridden:
         tell(f"set in the environment, instead of langgraph.json: {', '.join(deployment.overridden)}")
     if not options.is_local and not deployment.has_auth:

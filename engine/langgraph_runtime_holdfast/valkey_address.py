@@ -147,7 +147,7 @@ def _socket(uri: str, common: Mapping[str, Any], *, is_cluster: bool) -> Address
 
 def _network(parts: SplitResult, common: Mapping[str, Any], *, is_cluster: bool, ca_cert: str) -> Address:
     if (scheme := _SCHEME.fullmatch(parts.scheme)) is None:
-        raise _wrong("it does not begin with one of their schemes")
+        raise _wrong("it begins with no scheme of Valkey's")
     user, _, hosts = parts.netloc.rpartition("@")
     kind = _kind(scheme[2], hosts, is_cluster=is_cluster)
     path, master = parts.path.strip("/"), ""
@@ -196,7 +196,7 @@ def _kind(said: str | None, hosts: str, *, is_cluster: bool) -> Kind:
 def _nodes(hosts: str, port: int) -> tuple[Node, ...]:
     found = []
     for each in hosts.split(","):
-        one = urlsplit(f"//{each}")
+        one = urlsplit(f"//{each.strip()}")
         if not one.hostname:
             raise _wrong("a host is missing")
         found.append((one.hostname, one.port or port))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import psutil
@@ -14,10 +16,11 @@ import pytest
 from psycopg import sql
 from starlette.exceptions import HTTPException
 
+from langgraph_runtime_holdfast import arrival
 from langgraph_runtime_holdfast.availability import LimitExceededError
 from langgraph_runtime_holdfast.connection import Connection, ServerSilentError
 from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row, dependency_checks, pool
-from langgraph_runtime_holdfast.presence import answers
+from langgraph_runtime_holdfast.presence import _sessions_at_work, answers
 from langgraph_runtime_holdfast.retry import retry_db
 from langgraph_runtime_holdfast.settings import settings
 from tests.contract.api import until
@@ -222,6 +225,29 @@ async def test_a_connection_that_something_in_between_has_lost_is_not_waited_for
             assert await handle.fetch_one("SELECT 1 AS answer") == {"answer": 1}
 
 
+async def test_what_was_told_before_a_statement_began_is_no_reason_to_give_it_up(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langgraph_runtime_holdfast.connection.trust_seconds", lambda: 0.2)
+    asked, may_tell = asyncio.Event(), asyncio.Event()
+
+    async def tells_late(connection: Connection) -> frozenset[int] | None:
+        told = await _sessions_at_work(connection)
+        asked.set()
+        await may_tell.wait()
+        return told
+
+    async with pool().connection() as first, pool().connection() as second:
+        await asyncio.sleep(1.1)  # a session counts as at work for a second more
+        monkeypatch.setattr("langgraph_runtime_holdfast.presence._sessions_at_work", tells_late)
+        slow = asyncio.create_task(first.execute("SELECT pg_sleep(1)"))
+        await asyncio.wait_for(asked.wait(), 60)
+        later = asyncio.create_task(second.execute("SELECT pg_sleep(1)"))
+        await asyncio.sleep(0.5)  # it asks too, and joins the question of the first
+        may_tell.set()
+        await asyncio.gather(slow, later)
+
+
 async def test_a_server_is_not_taken_for_gone_because_the_process_stood_still(
     handle: Handle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,3 +281,19 @@ async def test_a_process_that_stops_and_starts_again_is_patient_again(
 
 
 async def _nothing() -> None: ...
+
+
+async def test_a_start_finds_the_primary_behind_a_host_that_is_gone(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is gone, and not only its Postgres, refuses nothing: it swallows what it is sent."""
+    monkeypatch.setattr(arrival, "_ANSWER_SECONDS", 1.0)
+    with ExitStack() as opened:
+        gone = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # its queue of connections is full then
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(gone.getsockname())
+        user, place = services.postgres_uri.rsplit("@", 1)
+        dsn = f"{user}@127.0.0.1:{gone.getsockname()[1]},{place}?connect_timeout=2"
+        assert await arrival._why_away(dsn) is None

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -296,6 +297,17 @@ async def test_a_cron_whose_run_the_database_does_not_take_stays_due(
     assert await handle.fetch("SELECT next_run_date < now() AS is_due FROM cron") == [{"is_due": True}]
 
 
+async def test_while_the_database_is_away_no_cron_is_due() -> None:
+    """An error would be a stack in the log for each look, four a minute."""
+    from langgraph_runtime_holdfast.ops import Crons
+
+    class Away(Handle):
+        async def fetch_one(self, *_: Any, **__: Any) -> Row | None:
+            raise psycopg.OperationalError("connection refused")
+
+    assert [cron async for cron in Crons.next(Away())] == []
+
+
 async def test_a_stateless_result_reaches_its_listener_without_valkey(handle: Handle) -> None:
     """The thread is gone by then, so the result is kept apart."""
     from langgraph_runtime_holdfast.ops import Runs, Threads
@@ -367,6 +379,43 @@ async def test_a_blocked_loop_is_seen_and_what_waits_for_it_can_be_withdrawn(han
     assert worked == ["before", "kept"]
     assert {True, False} == set(changes)
     watchdog.end()
+    await loop.close(30)
+
+
+async def test_a_node_that_blocks_again_and_for_long_is_told_of_again(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is spared a node that blocks now and then, and not one that never returns."""
+    from langgraph_runtime_holdfast import loop_watchdog
+    from langgraph_runtime_holdfast.job_loop import JobLoop
+
+    told: list[str] = []
+    log = SimpleNamespace(warning=lambda text, **_: told.append(text.split(":")[0]))
+    monkeypatch.setattr(loop_watchdog, "logger", log)
+    monkeypatch.setattr(loop_watchdog, "_TELL_AGAIN_SECONDS", 1.0)
+    turns = threading.Semaphore(0)
+
+    async def block() -> None:
+        turns.acquire(timeout=60)
+
+    async def is_told_twice() -> bool:
+        return told.count("A node blocks the event loop of the jobs") == 2
+
+    async def is_told_that_it_is_free() -> bool:
+        return told[1:] == ["The event loop of the jobs is free again"]
+
+    loop = JobLoop("jobs-0", jobs=1, among_many=False)
+    watchdog = loop_watchdog.LoopWatchdog([loop], lambda each: turns.release() if not told else None)
+    watchdog.start()
+    try:
+        await loop.submit(block())
+        await until(is_told_that_it_is_free, "the first one has returned")
+        second = loop.submit(block())
+        await until(is_told_twice, "the second one, which does not return, is told of")
+    finally:
+        watchdog.end()
+        turns.release()
+    await second
     await loop.close(30)
 
 

@@ -141,3 +141,19 @@ async def test_what_is_too_large_is_refused_by_name(
     assert history.status_code == 413
     assert "HOLDFAST_LARGEST_MB=3" in history.text
     assert "`limit`" in history.text
+
+
+async def test_metadata_that_is_too_large_is_refused_by_name(http: httpx.AsyncClient) -> None:
+    """It is copied into each run, and an index has all of it."""
+    too_large = {"left": "x" * (4 * MEGABYTE)}
+    thread_id = (await http.post("/threads", json={})).json()["thread_id"]
+    for method, path, body in (
+        ("POST", "/threads", {"metadata": too_large}),
+        ("PATCH", f"/threads/{thread_id}", {"metadata": too_large}),
+        ("POST", "/assistants", {"graph_id": "grows", "metadata": too_large}),
+        ("POST", "/assistants", {"graph_id": "grows", "config": {"configurable": too_large}}),
+    ):
+        answer = await http.request(method, path, json=body)
+        assert answer.status_code == 413
+        assert "4.0 MB" in answer.text
+        assert "HOLDFAST_LARGEST_MB=3" in answer.text

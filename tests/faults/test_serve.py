@@ -176,6 +176,12 @@ def test_threads_are_there_again_after_everything_was_killed(project: Path) -> N
             {"REDIS_URI": "", "REDIS_URL": "redis://h"},
             "not set; REDIS_URL is set instead",
         ),
+        (
+            ("auth.py", AUTH),
+            (),
+            {"REDIS_URI": "http://h", "HOLDFAST_DATABASE_WAIT_SECONDS": "300"},
+            "REDIS_URI cannot be used",
+        ),
         (("auth.py", AUTH), ("--role", "queue"), {"DATABASE_URI": ""}, "--role queue shares a database"),
         (("auth.py", AUTH), ("--role", "api", "--jobs", "2"), {}, "--jobs is for what executes runs"),
     ],

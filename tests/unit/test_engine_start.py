@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -127,3 +130,27 @@ async def test_a_redis_that_is_away_is_no_obstacle(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(valkey, "settings", lambda: EngineSettings.model_validate(values))
     await start_valkey()
     await valkey.stop_valkey()
+
+
+def test_the_encoder_imports_nothing_once_the_server_has_been_imported() -> None:
+    """An import would hold up the loop of whichever run comes first, for a second on a busy machine."""
+    code = """
+import sys
+from langgraph_runtime_holdfast.asgi import import_server
+import_server()
+from langgraph_api.serde import json_dumpb
+known = set(sys.modules)
+json_dumpb({"error": ValueError("no")})
+print(sorted(set(sys.modules) - known))
+"""
+    environment = {
+        **os.environ,
+        "LANGGRAPH_RUNTIME_EDITION": "holdfast",
+        "DATABASE_URI": "postgresql://nobody@127.0.0.1/nothing",
+        "REDIS_URI": "redis://127.0.0.1",
+        "LANGSERVE_GRAPHS": "{}",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == "[]"

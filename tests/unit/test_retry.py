@@ -121,6 +121,17 @@ async def test_nobody_queues_for_longer_than_the_deadline() -> None:
             await call_with_retries(hang, brief, turns=turns)
 
 
+async def test_what_fails_without_a_turn_does_not_seem_to_fail_for_want_of_it() -> None:
+    async def fail() -> None:
+        async with Turns(0).take(0.01) as has_turn:
+            assert not has_turn
+            raise ValueError("own")
+
+    with pytest.raises(ValueError, match="own") as caught:
+        await fail()
+    assert caught.value.__context__ is None
+
+
 def test_there_is_one_source_of_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("ATTEMPTS", "DEADLINE_SECONDS"):

@@ -49,7 +49,7 @@ def test_what_people_write_is_read(
     ("uri", "told"),
     [
         ("", "REDIS_URI is not set"),
-        (f"valkey://:{SECRET}@a", "does not begin with one of their schemes"),
+        (f"valkey://:{SECRET}@a", "begins with no scheme of Valkey"),
         (f"redis://:{SECRET}@", "a host is missing"),
         (f"redis://:{SECRET}@a,,b", "a host is missing"),
         (f"redis://me:{SECRET}/more@a", "no number|not %-encoded"),

@@ -34,5 +34,11 @@ async def report(config: Path, *, as_json: bool) -> int:
         print(json.dumps([finding.as_json() for finding in found], indent=2))
     else:
         warnings = sum(finding.level is Level.WARNING for finding in found)
-        print(f"\n{problems} problems, {warnings} warnings, {len(found)} checks")
+        print(
+            f"\n{_count(problems, 'problem')}, {_count(warnings, 'warning')}, {_count(len(found), 'check')}"
+        )
     return SOMETHING_IS_WRONG if problems else 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -18,6 +18,7 @@ from langgraph_runtime_holdfast.ops.filters import allows, restrict
 from langgraph_runtime_holdfast.ops.statement import (
     Conditions,
     as_uuid,
+    bounded_text,
     json_text,
     order_by,
     page,
@@ -485,7 +486,7 @@ def _parameters(
         "graph_id": graph_id,
         "name": without_nul(name, "name"),
         "description": without_nul(description, "description"),
-        **{field: json_text(stored[field] or {}) for field in _SECRET_FIELDS},
+        **{field: bounded_text(f"The assistant's {field}", stored[field] or {}) for field in _SECRET_FIELDS},
     }
 
 

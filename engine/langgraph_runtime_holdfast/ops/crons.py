@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 from uuid import UUID
 
+import structlog
 from langgraph_sdk import Auth
 from starlette.exceptions import HTTPException
 
@@ -33,7 +34,9 @@ from langgraph_runtime_holdfast.ops.statement import (
     page,
     selected,
 )
-from langgraph_runtime_holdfast.retry import create_under_one_id
+from langgraph_runtime_holdfast.retry import TRANSIENT, create_under_one_id
+
+logger = structlog.stdlib.get_logger(__name__)
 
 Context = Auth.types.BaseAuthContext
 Rows = AsyncIterator[dict[str, Any]]
@@ -119,6 +122,15 @@ async def advance(tx: Executor, firing: Firing) -> bool:
         or changed in between: no run may be inserted.
     """
     return await tx.execute(_ADVANCE, firing._asdict()) == 1
+
+
+async def _claimed(conn: Handle) -> Row | None:
+    """The next cron that is due, if any; the server would log a stack for each look that fails."""
+    try:
+        return await conn.fetch_one(_CLAIM)
+    except TRANSIENT as error:
+        await logger.awarning("Crons cannot be looked for now; trying on", error=str(error))
+        return None
 
 
 class Crons(Authenticated):
@@ -288,7 +300,7 @@ class Crons(Authenticated):
         most = config.CRON_SCHEDULER_BATCH_SIZE
         claimed = 0
         try:
-            while (most <= 0 or claimed < most) and (row := await conn.fetch_one(_CLAIM)) is not None:
+            while (most <= 0 or claimed < most) and (row := await _claimed(conn)) is not None:
                 claimed += 1
                 following = await asyncio.to_thread(
                     next_cron_date, row["schedule"], row["now"], row["timezone"]

@@ -13,6 +13,8 @@ from psycopg import adapters
 from psycopg.adapt import Dumper
 from starlette.exceptions import HTTPException
 
+from langgraph_runtime_holdfast.limits import check_size
+
 
 class Conditions:
     """The WHERE of one statement, and the parameters of all of it."""
@@ -53,6 +55,17 @@ def json_text(value: Any) -> str:
 
     encoded: bytes = json_dumpb(value)
     return encoded.decode()
+
+
+def bounded_text(what: str, value: Any) -> str:
+    """Encode what is kept; `what` names it in the error.
+
+    Raises:
+        TooLargeError: It is larger than HOLDFAST_LARGEST_MB.
+    """
+    text = json_text(value)
+    check_size(what, len(text))
+    return text
 
 
 class JsonBytes(bytes):

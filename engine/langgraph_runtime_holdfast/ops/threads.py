@@ -15,7 +15,7 @@ from langgraph_runtime_holdfast.database import Handle, Row, connect
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.filters import allows, restrict
 from langgraph_runtime_holdfast.ops.places import remember_new_thread
-from langgraph_runtime_holdfast.ops.statement import Conditions, as_uuid, json_text, order_by, page
+from langgraph_runtime_holdfast.ops.statement import Conditions, as_uuid, bounded_text, order_by, page
 from langgraph_runtime_holdfast.ops.thread_removal import delete_threads
 from langgraph_runtime_holdfast.ops.thread_rows import (
     FIELDS,
@@ -173,7 +173,8 @@ class Threads(Authenticated):
         """Create a thread, or get the one that has the id already (`if_exists="do_nothing"`).
 
         Raises:
-            HTTPException: 409, the id is taken; 422, the time to live is wrong.
+            HTTPException: 409, the id is taken; 413, the metadata is larger than HOLDFAST_LARGEST_MB;
+                422, the time to live is wrong.
         """
         thread_id = as_uuid(thread_id, "thread ID")
         metadata = metadata if metadata is not None else {}
@@ -185,7 +186,7 @@ class Threads(Authenticated):
         expires = time_to_live(ttl) if ttl else default_time_to_live()
         new = {
             "thread_id": thread_id,
-            "metadata": json_text(metadata),
+            "metadata": bounded_text("The thread's metadata", metadata),
             # Not the database's clock: a repetition knows by it what an earlier attempt has created.
             "now": datetime.now(UTC),
             "minutes": expires.minutes,
@@ -220,7 +221,8 @@ class Threads(Authenticated):
         """Merge into a thread's metadata, and change its time to live; nothing if there is no such thread.
 
         Raises:
-            HTTPException: 422, the time to live is wrong.
+            HTTPException: 413, the metadata is larger than HOLDFAST_LARGEST_MB; 422, the time to live is
+                wrong.
         """
         thread_id = as_uuid(thread_id, "thread ID")
         filters = await Threads.handle_event(
@@ -229,7 +231,8 @@ class Threads(Authenticated):
         conditions = Conditions()
         conditions.equal("thread_id", thread_id)
         restrict(conditions, filters, "metadata")
-        changes = [f"metadata = metadata || {conditions.value(json_text(metadata))}::jsonb"]
+        added = conditions.value(bounded_text("The thread's metadata", metadata))
+        changes = [f"metadata = metadata || {added}::jsonb"]
         if ttl:
             expires = time_to_live(ttl)
             minutes = conditions.value(expires.minutes)
