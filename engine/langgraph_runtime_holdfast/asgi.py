@@ -65,7 +65,10 @@ class Application:
         self._server = server
         # Where the server's own are switched off, `/ok` says only that it has started.
         disabled = bool((config.HTTP_CONFIG or {}).get("disable_meta"))
-        self._probes = frozenset() if disabled else frozenset({"/ok", f"{config.MOUNT_PREFIX or ''}/ok"})
+        prefix = config.MOUNT_PREFIX or ""
+        # The root is another name of `/ok`, for load balancers.
+        probes = {"/ok", "/", f"{prefix}/ok", prefix, f"{prefix}/"}
+        self._probes = frozenset() if disabled else frozenset(probes)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""

@@ -262,7 +262,8 @@ def _section_faults(section: str, value: Any, schemas: ModuleType) -> Iterator[s
             reason = "is not an option that this server reads" if unknown else fault["msg"].lower()
             yield f"{place}: {reason}."
     except ValueError as error:
-        yield f"{error}."
+        is_missing = "environment variable" in str(error)
+        yield f"{error}.{' Set it, or take the header out of langgraph.json.' if is_missing else ''}"
 
 
 def _strict_schemas(environment: Mapping[str, str]) -> ModuleType:

@@ -19,7 +19,7 @@ from langgraph_runtime_holdfast.local.settings import secret_values
 from langgraph_runtime_holdfast.local.valkey import EmbeddedValkey
 from langgraph_runtime_holdfast.near_misses import near_miss
 from langgraph_runtime_holdfast.roles import Role
-from langgraph_runtime_holdfast.serve import DRAIN_CONNECTIONS_SECONDS, ServeOptions, serve_here
+from langgraph_runtime_holdfast.serve import DRAIN_CONNECTIONS_SECONDS, ServeOptions, check_port, serve_here
 
 CHECK_SECONDS = 0.2
 # Runs that are not done by then are handed back, and go on at the next start.
@@ -80,7 +80,9 @@ def _serve_with_services(config: Path, environment: dict[str, str], options: Ser
         with ExitStack() as held:
             lock = held.enter_context(FolderLock(home))
             environment |= secret_values(home, environment)
-            load_deployment(config, environment)  # says what is wrong before anything is started
+            # Both say what is wrong before anything is started.
+            load_deployment(config, environment)
+            check_port(options)
             postgres = EmbeddedPostgres(home / "postgres")
             held.callback(postgres.stop)
             valkey = EmbeddedValkey(home / "valkey")

@@ -35,6 +35,8 @@ logger = structlog.stdlib.get_logger(__name__)
 OLDEST_POSTGRES: Final = 140_000
 LOCK: Final = 0x686F6C6466617374  # "holdfast" in ASCII; any constant of our own would do
 _LOCK_POLL_SECONDS: Final = 0.1
+_TRIES: Final = 5
+_TRY_AGAIN_SECONDS: Final = 0.5
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS holdfast_migration (
     version    integer PRIMARY KEY,
@@ -78,18 +80,18 @@ async def migrate(
             although vectors are wanted, or another process holds the lock; the message says which and what
             to do.
     """
+    applied: list[str] = []
     try:
-        async with await _connect(dsn) as connection, await _connect(dsn) as lock_connection:
-            await _check_server(connection)
-            async with _lock(lock_connection, timeout_seconds):
-                if not await is_pooled(connection):
-                    # Behind a pooler it would be a setting of whoever comes next; there waits are unbounded.
-                    await connection.execute(f"SET lock_timeout = {int(timeout_seconds * 1000)}")
-                applied = await _apply(connection)
-                await AsyncPostgresSaver(connection).setup()
-                for addition in checkpoint_rows.ADDITIONS:
-                    await connection.execute(addition)
-                await _setup_store(connection, store_index)
+        for tries in range(1, _TRIES + 1):
+            try:
+                await _migrate_once(dsn, timeout_seconds, store_index, applied)
+                break
+            except psycopg.errors.DeadlockDetected as error:
+                # With somebody who works on the tables; nothing of the file at hand was done.
+                if tries == _TRIES:
+                    raise
+                await logger.awarning("A migration met a deadlock; it is tried again", error=_one_line(error))
+                await asyncio.sleep(_TRY_AGAIN_SECONDS * tries)
     except psycopg.errors.LockNotAvailable as error:
         raise EngineError(
             f"The migrations waited longer than {timeout_seconds:g} s for a transaction of somebody else: "
@@ -98,6 +100,22 @@ async def migrate(
     except psycopg.Error as error:
         raise EngineError(f"The migrations failed at {described(dsn)}: {_one_line(error)}") from error
     return applied
+
+
+async def _migrate_once(
+    dsn: str, timeout_seconds: float, store_index: dict[str, Any] | None, applied: list[str]
+) -> None:
+    async with await _connect(dsn) as connection, await _connect(dsn) as lock_connection:
+        await _check_server(connection)
+        async with _lock(lock_connection, timeout_seconds):
+            if not await is_pooled(connection):
+                # Behind a pooler it would be a setting of whoever comes next; there waits are unbounded.
+                await connection.execute(f"SET lock_timeout = {int(timeout_seconds * 1000)}")
+            await _apply(connection, applied)
+            await AsyncPostgresSaver(connection).setup()
+            for addition in checkpoint_rows.ADDITIONS:
+                await connection.execute(addition)
+            await _setup_store(connection, store_index)
 
 
 async def _connect(dsn: str) -> Connection:
@@ -158,7 +176,7 @@ async def _who_blocks(connection: Connection, timeout_seconds: float) -> str:
     )
 
 
-async def _apply(connection: Connection) -> list[str]:
+async def _apply(connection: Connection, applied: list[str]) -> None:
     if owner := await who_else(connection):
         raise EngineError(
             f"The database {connection.info.dbname} is not this engine's: {owner}. "
@@ -176,7 +194,7 @@ async def _apply(connection: Connection) -> list[str]:
             f"The database has schema version {current}, made by a newer engine; this one knows {newest}. "
             "Use the newer engine, or restore a backup from before its migration."
         )
-    applied = []
+    before = len(applied)
     for version, path in known:
         if version <= current:
             continue
@@ -187,9 +205,8 @@ async def _apply(connection: Connection) -> list[str]:
                 "INSERT INTO holdfast_migration (version, name) VALUES (%s, %s)", [version, path.stem]
             )
         applied.append(path.stem)
-    if applied:
-        await logger.ainfo("Applied migrations", migrations=applied)
-    return applied
+    if applied[before:]:
+        await logger.ainfo("Applied migrations", migrations=applied[before:])
 
 
 async def _setup_store(connection: Connection, index: dict[str, Any] | None) -> None:

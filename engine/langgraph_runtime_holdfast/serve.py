@@ -127,6 +127,16 @@ def _set_jobs(options: ServeOptions) -> None:
         raise EngineError(f"{JOBS}=0 executes no runs. Use --role api for that, or set it to 1 or more.")
 
 
+def check_port(options: ServeOptions) -> None:
+    """Find out whether the chosen port is free; another process takes it later.
+
+    Raises:
+        EngineError: It is not.
+    """
+    if options.port:
+        _bind(options.host, options.port).close()
+
+
 def _listener(options: ServeOptions) -> socket.socket:
     """Take the port before anything slow is done, so that a taken one is told at once.
 
@@ -191,8 +201,27 @@ def _serve_api(options: ServeOptions, listener: socket.socket) -> int:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_worker_healthcheck=WORKER_ANSWER_SECONDS,
     )
+
+    class _Supervisor(Multiprocess):
+        """Sees at once that a process has ended.
+
+        It would wait for its answer first, since its end of their pipe stays open in here as well.
+        """
+
+        def init_processes(self) -> None:
+            super().init_processes()
+            self._let_go()
+
+        def keep_subprocess_alive(self) -> None:
+            super().keep_subprocess_alive()
+            self._let_go()
+
+        def _let_go(self) -> None:
+            for process in self.processes:
+                process.child_conn.close()
+
     if options.workers > 1:
-        supervisor = Multiprocess(config, [listener])
+        supervisor = _Supervisor(config, [listener])
         supervisor.run()
         failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
         return CANNOT_START if failed else 0

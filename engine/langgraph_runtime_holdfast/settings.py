@@ -31,6 +31,12 @@ class EngineSettings(BaseSettings):
     """REDIS_URI names nodes of a cluster; one that is there when the server starts is recognised without."""
     redis_tls_ca_cert: str = Field(default="", alias="REDIS_TLS_CA_CERT")
     """Who signs the certificate of Valkey: PEM in base64, as the official image takes it."""
+    redis_max_connections: int | None = Field(default=None, ge=1, alias="REDIS_MAX_CONNECTIONS")
+    """Of each event loop to each server; 500, unless REDIS_URI says otherwise, which wins in all three."""
+    redis_connect_timeout: float | None = Field(default=None, gt=0, alias="REDIS_CONNECT_TIMEOUT")
+    """How many seconds a connection to Valkey may take; 2."""
+    redis_health_check_interval: float | None = Field(default=None, ge=0, alias="REDIS_HEALTH_CHECK_INTERVAL")
+    """After how many idle seconds a connection to Valkey is asked before it is used; 15, and 0 for never."""
     redis_key_prefix: str = Field(default="holdfast:", alias="REDIS_KEY_PREFIX")
     """Before every key and channel, so that several deployments can share a Valkey."""
     pool_max_size: int | None = Field(default=None, ge=4, le=10_000, alias="LANGGRAPH_POSTGRES_POOL_MAX_SIZE")

@@ -39,8 +39,10 @@ from psycopg.types.json import Jsonb
 from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.checkpoint_writer import LEASE_LOST
+from langgraph_runtime_holdfast.connection import Connection, size_of
 from langgraph_runtime_holdfast.database import pool
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.store_filter import Compiled, compile_filter
 
 if TYPE_CHECKING:
@@ -97,7 +99,8 @@ class LoopStore(AsyncPostgresStore):
         """Run operations together.
 
         Raises:
-            HTTPException: 422, a value that the store cannot hold or look for; nothing was done then.
+            HTTPException: 422, a value that the store cannot hold or look for; 413, one that is larger than
+                HOLDFAST_LARGEST_MB; nothing was done then.
             LeaseLostError: The run that asks is another worker's now, or was deleted; nothing was done.
         """
         from langgraph_runtime_holdfast.ops.lease import LeaseLostError
@@ -200,7 +203,10 @@ class _Recorder:
 
 
 class _LateCursor:
-    """A cursor that asks for the lease with its first statement, and not before a text is embedded."""
+    """A cursor that asks for the lease with its first statement, and not before a text is embedded.
+
+    What it sends adds to the time that the statement may take.
+    """
 
     def __init__(
         self,
@@ -217,8 +223,14 @@ class _LateCursor:
         first, self._first = self._first, ()
         if first and self._transaction is not None:
             await self._transaction.enter_async_context(self._cursor.connection.transaction())
+        cast("Connection", self._cursor.connection).payload_bytes += sum(map(_size_of, parameters))
         for each in (*first, (query, parameters)):
             await self._cursor.execute(*each)
+
+
+def _size_of(parameter: Any) -> int:
+    # The library hands over what psycopg makes into JSON as it sends it.
+    return len(orjson.dumps(parameter.obj)) if isinstance(parameter, Jsonb) else size_of(parameter)
 
 
 def Store(*args: Any, **kwargs: Any) -> LoopStore:  # noqa: N802 - the name that the API calls
@@ -324,9 +336,11 @@ def _checked_put(op: PutOp) -> PutOp:
     if op.value is None:
         return op
     try:
-        return op._replace(value=orjson.loads(json_text(op.value)))
+        text = json_text(op.value)
     except TypeError as error:
         raise _invalid("value", f"must be JSON: {error}") from error
+    check_size(f"The item {op.key!r}", len(text))
+    return op._replace(value=orjson.loads(text))
 
 
 async def _opened_put(op: Op) -> Op:

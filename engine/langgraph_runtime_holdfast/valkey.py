@@ -65,7 +65,14 @@ def address() -> Address:
         EngineError: REDIS_URI cannot be used.
     """
     known = settings()
-    return read_address(known.redis_uri, is_cluster=known.redis_cluster, ca_cert=known.redis_tls_ca_cert)
+    return read_address(
+        known.redis_uri,
+        is_cluster=known.redis_cluster,
+        ca_cert=known.redis_tls_ca_cert,
+        max_connections=known.redis_max_connections,
+        connect_timeout=known.redis_connect_timeout,
+        health_check_interval=known.redis_health_check_interval,
+    )
 
 
 def key(owner: object, *parts: object) -> str:

@@ -52,7 +52,7 @@ _OPTIONS: Final = frozenset(
         *("socket_timeout", "socket_connect_timeout"),
     }
 )
-_COMMON: Final = {
+_COMMON: Final[Mapping[str, Any]] = {
     "socket_connect_timeout": 2.0,
     "socket_timeout": 10.0,
     "health_check_interval": 15,
@@ -94,41 +94,58 @@ class Address:
 
 
 @functools.lru_cache(maxsize=8)
-def read_address(uri: str, *, is_cluster: bool = False, ca_cert: str = "") -> Address:
+def read_address(
+    uri: str,
+    *,
+    is_cluster: bool = False,
+    ca_cert: str = "",
+    max_connections: int | None = None,
+    connect_timeout: float | None = None,
+    health_check_interval: float | None = None,
+) -> Address:
     """Read an address.
 
     Args:
         uri: REDIS_URI.
         is_cluster: REDIS_CLUSTER, the official image's way to say so.
         ca_cert: REDIS_TLS_CA_CERT, the certificate of an authority: PEM in base64.
+        max_connections: REDIS_MAX_CONNECTIONS, where the address says nothing of it; so with the next two.
+        connect_timeout: REDIS_CONNECT_TIMEOUT, in seconds.
+        health_check_interval: REDIS_HEALTH_CHECK_INTERVAL, in seconds.
 
     Raises:
         EngineError: It cannot be used; one line that names what is wrong, never a password.
     """
     if not uri:
         raise EngineError("REDIS_URI is not set. Set it to redis://HOST:6379.")
+    given = {
+        "max_connections": max_connections,
+        "socket_connect_timeout": connect_timeout,
+        "health_check_interval": health_check_interval,
+    }
+    common = {**_COMMON} | {name: value for name, value in given.items() if value is not None}
     try:
         parts = urlsplit(uri)
         if parts.scheme == "unix":
-            return _socket(uri, is_cluster=is_cluster)
-        return _network(parts, is_cluster=is_cluster, ca_cert=ca_cert)
+            return _socket(uri, common, is_cluster=is_cluster)
+        return _network(parts, common, is_cluster=is_cluster, ca_cert=ca_cert)
     except ValueError:
         # Its text may hold what was given.
         why = "a port or an option is no number, or something special in user or password is not %-encoded"
         raise _wrong(why) from None
 
 
-def _socket(uri: str, *, is_cluster: bool) -> Address:
+def _socket(uri: str, common: Mapping[str, Any], *, is_cluster: bool) -> Address:
     if is_cluster:
         raise EngineError("REDIS_CLUSTER is set, and REDIS_URI is a socket. Name a host of the cluster.")
     read: dict[str, Any] = dict(parse_url(uri))
     if not read.get("path"):
         raise _wrong("unix:// comes without a path")
     _check_options(read, uses_tls=False)
-    return Address("server", (), {**_COMMON, **read, "connection_class": UnixDomainSocketConnection}, {})
+    return Address("server", (), {**common, **read, "connection_class": UnixDomainSocketConnection}, {})
 
 
-def _network(parts: SplitResult, *, is_cluster: bool, ca_cert: str) -> Address:
+def _network(parts: SplitResult, common: Mapping[str, Any], *, is_cluster: bool, ca_cert: str) -> Address:
     if (scheme := _SCHEME.fullmatch(parts.scheme)) is None:
         raise _wrong("it begins with no scheme of Valkey's")
     user, _, hosts = parts.netloc.rpartition("@")
@@ -155,7 +172,7 @@ def _network(parts: SplitResult, *, is_cluster: bool, ca_cert: str) -> Address:
         )
     if ca_cert:
         read["ssl_ca_data"] = _authority(ca_cert, uses_tls=uses_tls)
-    common = {**_COMMON, "socket_keepalive": True, "connection_class": Connection}
+    common = {**common, "socket_keepalive": True, "connection_class": Connection}
     tls = {name: read.pop(name) for name in list(read) if name.startswith("ssl_")}
     if uses_tls:
         common |= {"connection_class": TlsConnection, "tls": _context(tls)}

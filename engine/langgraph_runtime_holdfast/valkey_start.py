@@ -93,10 +93,12 @@ async def check_valkey() -> dict[str, Any]:
         raise
     except AuthenticationError as error:
         raise EngineError(
-            f"Valkey refuses the user or the password in REDIS_URI: {error}. Correct them there."
+            f"Valkey refuses the user or the password in REDIS_URI: {_bare(error)}. Correct them there."
         ) from None
     except NoPermissionError as error:
-        raise EngineError(f"Valkey refuses a right that is needed: {error}. Give it: {acl_line()}") from None
+        raise EngineError(
+            f"Valkey refuses a right that is needed: {_bare(error)}. Give it: {acl_line()}"
+        ) from None
     except ReadOnlyError:
         raise EngineError(
             "REDIS_URI names a replica, which takes no events. Name the primary, or the Sentinels:"
@@ -104,8 +106,8 @@ async def check_valkey() -> dict[str, Any]:
         ) from None
     except ResponseError as error:
         raise EngineError(
-            f"Valkey refuses what is needed: {error}. Use a Valkey, or Redis 6.2 or newer, with scripts"
-            " and streams."
+            f"Valkey refuses what is needed: {_bare(error)}. Use a Valkey, or Redis 6.2 or newer, with"
+            " scripts and streams."
         ) from None
     except VALKEY_ERRORS as error:
         if (fault := _tls_fault(error)) is not None:
@@ -138,8 +140,8 @@ async def _ask_server() -> dict[str, Any]:
         if not where.database:
             raise
         raise EngineError(
-            f"Valkey has no database {where.database}: {error}. Leave it out of REDIS_URI (a cluster has only"
-            " number 0), and set REDIS_KEY_PREFIX where deployments share a Valkey."
+            f"Valkey has no database {where.database}: {_bare(error)}. Leave it out of REDIS_URI (a cluster"
+            " has only number 0), and set REDIS_KEY_PREFIX where deployments share a Valkey."
         ) from None
 
 
@@ -184,11 +186,13 @@ async def _check_sentinels() -> None:
             known: Any = await each.sentinel_masters()
         except AuthenticationError as error:
             raise EngineError(
-                f"A Sentinel refuses the user or the password: {error}. Add"
+                f"A Sentinel refuses the user or the password: {_bare(error)}. Add"
                 " ?sentinel_username=…&sentinel_password=… to REDIS_URI."
             ) from None
         except ResponseError as error:
-            raise EngineError(f"What REDIS_URI names is no Sentinel: {error}. Name the Sentinels.") from None
+            raise EngineError(
+                f"What REDIS_URI names is no Sentinel: {_bare(error)}. Name the Sentinels."
+            ) from None
         except VALKEY_ERRORS as error:
             if _tls_fault(error) is not None:
                 raise
@@ -197,6 +201,11 @@ async def _check_sentinels() -> None:
             names = ", ".join(sorted(known)) or "none"
             raise EngineError(f"The Sentinels know no {master!r}, which REDIS_URI names; they know {names}.")
         return
+
+
+def _bare(error: BaseException) -> str:
+    """Its text without the full stop that some of the server's end with."""
+    return str(error).rstrip(". ")
 
 
 def _tls_fault(error: BaseException) -> ssl.SSLError | None:

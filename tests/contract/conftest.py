@@ -21,7 +21,6 @@ from tests.contract.engines import (
     Services,
     running_dev_server,
     running_holdfast_server,
-    running_services,
 )
 
 # Short enough for the tests of crashed claimants, long enough for a slow machine's single request.
@@ -49,16 +48,13 @@ def engine(request: pytest.FixtureRequest) -> str:
     return cast("str", request.param)
 
 
-@pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """The Postgres and the Valkey of the engine, shared by its servers; each has a database of its own."""
-    with running_services(tmp_path_factory.mktemp("services")) as running:
-        yield running
-
-
 @contextlib.contextmanager
 def _server(
-    engine: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, manifest: str
+    engine: str,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    manifest: str,
+    thread_ttl: str = "",
 ) -> Iterator[Server]:
     name = manifest.split(".")[-2]
     home: Path = tmp_path_factory.mktemp(f"{engine}-{name}")
@@ -68,7 +64,9 @@ def _server(
         return
     services: Services = request.getfixturevalue("services")
     database_uri = services.make_database(name)
-    with running_holdfast_server(home, services, database_uri, manifest) as url:
+    with running_holdfast_server(
+        home, services, database_uri, manifest, LANGGRAPH_THREAD_TTL=thread_ttl
+    ) as url:
         yield Server(engine, url, database_uri, home / "server.log")
 
 
@@ -95,7 +93,9 @@ def expiring(
     engine: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A server whose threads and items expire, and whose store searches by meaning."""
-    with _server(engine, request, tmp_path_factory, "langgraph.expiring.json") as running:
+    # langgraph.json has whole minutes between two sweeps; the variable is the stock server's own.
+    ttl = '{"strategy": "delete", "default_ttl": 43200, "sweep_interval_minutes": 0.02}'
+    with _server(engine, request, tmp_path_factory, "langgraph.expiring.json", thread_ttl=ttl) as running:
         yield running
 
 

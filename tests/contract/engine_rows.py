@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from uuid import UUID
 
-from langgraph_runtime_holdfast.database import Handle
+from langgraph_runtime_holdfast.database import Executor
 
 _THREAD = "INSERT INTO thread (thread_id) VALUES (%(thread_id)s) ON CONFLICT DO NOTHING"
 _RUN = """
@@ -20,7 +20,7 @@ SELECT run_id, thread_id, created_at, updated_at, %(status)s, %(token)s FROM mad
 
 
 async def insert_run(
-    handle: Handle,
+    handle: Executor,
     thread_id: UUID | str,
     status: str,
     *,

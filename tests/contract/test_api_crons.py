@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tests.contract.api import Sdk, expect_refusals, statuses, until, values_of
+from tests.contract.api import DEADLINE_SECONDS, Sdk, expect_refusals, statuses, until, values_of
 
 EVERY_SECOND = "* * * * * *"  # the sixth field is the seconds
 YEARLY = "0 0 1 1 *"
@@ -132,19 +132,20 @@ async def ticking(sdk: Sdk, **options: Any) -> AsyncIterator[tuple[str, str]]:
         await sdk.crons.delete(cron["cron_id"])
 
 
-async def fires(sdk: Sdk, thread_id: str) -> None:
+async def fires(sdk: Sdk, thread_id: str, seconds: float = DEADLINE_SECONDS) -> None:
     """Wait until the thread has two runs."""
 
     async def fired() -> bool:
         return len(await statuses(sdk, thread_id)) >= 2
 
-    await until(fired, "the cron has fired twice")
+    await until(fired, "the cron has fired twice", seconds)
 
 
-async def test_not_after_its_end(sdk: Sdk) -> None:
+async def test_not_after_its_end(sdk: Sdk, engine: str) -> None:
     past = datetime.now(UTC) - timedelta(minutes=1)
     async with ticking(sdk, end_time=past) as (ended, _), ticking(sdk) as (alive, _):
-        await fires(sdk, alive)
+        # It never does on `dev`, which is known, and not worth the whole wait.
+        await fires(sdk, alive, 8 if engine == "dev" else DEADLINE_SECONDS)
         assert await statuses(sdk, ended) == {}
 
 

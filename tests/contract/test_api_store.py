@@ -101,7 +101,6 @@ async def test_search_by_meaning(expiring: Server, room: str) -> None:
 
 
 async def test_threads_and_items_expire(expiring: Server, room: str) -> None:
-    """All in one, because the server sweeps but once a minute."""
     async with plain_http(expiring.url) as http:
         sdk: Sdk = LangGraphClient(http)
         await sdk.store.put_item([room], "lasting", {"n": 2})

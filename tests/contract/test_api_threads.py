@@ -188,8 +188,21 @@ async def test_deleted_while_it_runs_it_leaves_nothing(
     await thread_after(sdk, "slow", {"step_seconds": 0.9})  # by now the deleted one would have been done too
     for path in ("", "/state", "/runs", f"/runs/{run['run_id']}"):
         assert (await http.get(f"/threads/{thread_id}{path}")).status_code == 404
-    if server.database_uri:
-        assert rows_of_thread(server.database_uri, thread_id) == {}
+    if not server.database_uri:
+        return
+    assert rows_of_thread(server.database_uri, thread_id) == {}
+
+    async def join_deleted(number: int) -> str:
+        """Join an ended run in the moment in which its thread is deleted."""
+        thread_id = (await sdk.threads.create())["thread_id"]
+        run = await sdk.runs.create(thread_id, "echo", input={"text": f"{number}"})
+        await sdk.runs.join(thread_id, run["run_id"])
+        path = f"/threads/{thread_id}"
+        answer, _ = await asyncio.gather(http.get(f"{path}/runs/{run['run_id']}/join"), http.delete(path))
+        return answer.text.strip()
+
+    told = set(await asyncio.gather(*(join_deleted(number) for number in range(60))))
+    assert all('"heard"' in each or "404" in each for each in told), told
 
 
 async def test_what_its_checkpoints_occupy(sdk: Sdk, http: httpx.AsyncClient) -> None:

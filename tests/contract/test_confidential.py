@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from tests.contract.api import Sdk, until
 from tests.contract.callback_rig import Receiver
 from tests.contract.conftest import plain_http
-from tests.contract.engines import Services, running_holdfast_server
+from tests.contract.engines import Server, Services, running_holdfast_server
 
 pytestmark = pytest.mark.parametrize("engine", ["holdfast"], indirect=True)
 
@@ -36,16 +36,13 @@ STAYS_PLAIN = {
 
 @pytest.fixture(scope="module")
 def confiding(
-    engine: str, services: Services, tmp_path_factory: pytest.TempPathFactory
+    encrypted: Server, services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str, str]]:
     """Two servers on one database, with encryption; their addresses and its URI."""
-    database_uri = services.make_database("confiding")
-    homes = [tmp_path_factory.mktemp(f"confiding-{name}") for name in "ab"]
-    with (
-        running_holdfast_server(homes[0], services, database_uri, "langgraph.confiding.json") as first,
-        running_holdfast_server(homes[1], services, database_uri, "langgraph.confiding.json") as second,
-    ):
-        yield first, second, database_uri
+    home, database_uri = tmp_path_factory.mktemp("confiding"), encrypted.database_uri
+    assert database_uri is not None
+    with running_holdfast_server(home, services, database_uri, "langgraph.encrypted.json") as second:
+        yield encrypted.url, second, database_uri
 
 
 async def test_no_secret_is_kept_in_plain_text(

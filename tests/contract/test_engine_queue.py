@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ import orjson
 import psycopg
 import pytest
 
-from langgraph_runtime_holdfast.database import Handle, Row
+from langgraph_runtime_holdfast.database import Handle, Row, Transaction
 from tests.contract.api import until
 from tests.contract.engine_pool import engine_pool
 from tests.contract.engines import Services
@@ -219,6 +220,32 @@ async def test_a_create_whose_answer_is_lost_makes_one_run(
     await new_run(handle, thread_id)
     assert not cuts
     assert await handle.fetch("SELECT count(*) AS n FROM run") == [{"n": 1}]
+
+
+async def test_a_patch_whose_answer_is_lost_makes_one_version(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection dies between the commit and its answer; the next patch is one of its own again."""
+    from langgraph_runtime_holdfast.ops import Assistants
+
+    assistant = {"assistant_id": uuid.uuid4()}
+    await handle.execute(
+        "INSERT INTO assistant (assistant_id, graph_id, name) VALUES (%(assistant_id)s, 'g', 'n')", assistant
+    )
+    transaction, cuts = Handle.transaction, [True]
+
+    @asynccontextmanager
+    async def cut_after_commit(self: Handle) -> AsyncIterator[Transaction]:
+        async with transaction(self) as tx:
+            yield tx
+        if cuts and cuts.pop():
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(Handle, "transaction", cut_after_commit)
+    for expected in (1, 2):
+        changed = await Assistants.patch(handle, assistant["assistant_id"], metadata={"a": 1})
+        assert [row["version"] async for row in changed] == [expected]
+    assert not cuts
 
 
 async def test_creates_that_wait_for_a_lock_make_one_run_each(handle: Handle) -> None:

@@ -16,6 +16,7 @@ from langgraph_runtime_holdfast.database import Handle, close_pool, connect, ope
 from langgraph_runtime_holdfast.migrate import migrate
 from langgraph_runtime_holdfast.settings import settings
 from langgraph_runtime_holdfast.valkey import key, stop_valkey
+from tests.contract.api import until
 from tests.contract.engine_rows import insert_run
 from tests.contract.engines import Services
 
@@ -83,6 +84,33 @@ async def test_expired_threads_are_swept_once_by_any_number_of_replicas(handle: 
     assert {row["thread_id"] for row in rows} == kept
     assert [row["expires_at"] for row in rows if row["thread_id"] == pruned] == [None]
     assert await Threads.sweep_ttl(handle) == (0, 0)
+
+
+async def test_a_run_that_comes_while_its_thread_is_pruned_finds_all_checkpoints(handle: Handle) -> None:
+    """Such as the one that it continues from, which need not be the latest."""
+    from langgraph_runtime_holdfast.ops import Threads
+
+    thread_id = await new_thread(handle)
+    await handle.execute(
+        "INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, type, checkpoint, metadata) "
+        "SELECT %(id)s, '', n::text, 'json', '{}', '{}' FROM generate_series(1, 3) AS n",
+        {"id": str(thread_id)},
+    )
+    async with handle.transaction() as tx:  # as it is added
+        await tx.execute("SELECT FROM thread WHERE thread_id = %s FOR UPDATE", [thread_id])
+        pruning = asyncio.create_task(Threads.prune([thread_id], "keep_latest"))
+
+        async def waits() -> bool:
+            waiting = await handle.fetch("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            return bool(waiting) or pruning.done()
+
+        await until(waits, "the thread is waited for")
+        run_id = await insert_run(tx, thread_id, "pending")
+    assert await pruning == 0
+    left = await handle.fetch("SELECT FROM checkpoints WHERE thread_id = %s", [str(thread_id)])
+    assert len(left) == 3
+    await handle.execute("DELETE FROM run WHERE run_id = %s", [run_id])
+    assert await Threads.prune([thread_id], "keep_latest") == 1
 
 
 async def test_large_threads_expire_one_by_one_and_a_poisoned_one_keeps_no_other(

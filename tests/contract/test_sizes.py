@@ -92,15 +92,22 @@ async def test_what_is_too_large_is_refused_by_name(
     """A create, an update, a run's end, and an answer: the size, the setting, and what to do."""
     thread_id = (await sdk.threads.create(graph_id="grows"))["thread_id"]
     too_large = {"left": "x" * (4 * MEGABYTE)}
+    daily = {"assistant_id": "grows", "schedule": "0 5 * * *"}
+    cron: Any = await sdk.crons.create(**daily, input={})
     for path, body in (
+        ("/runs/crons", {**daily, "input": too_large}),
+        ("/store/items", {"namespace": ["large"], "key": "k", "value": too_large}),
         (f"/threads/{thread_id}/runs", {"assistant_id": "grows", "input": too_large}),
         (f"/threads/{thread_id}/state", {"values": too_large}),
     ):
-        answer = await http.post(path, json=body)
+        answer = await http.request("PUT" if "store" in path else "POST", path, json=body)
         assert answer.status_code == 413
         assert "4.0 MB" in answer.text
         assert "HOLDFAST_LARGEST_MB=3" in answer.text
     assert await sdk.runs.list(thread_id) == []
+    changed = await http.patch(f"/runs/crons/{cron['cron_id']}", json={"input": too_large})
+    assert changed.status_code == 413
+    await sdk.crons.delete(cron["cron_id"])
 
     # Each of two channels is small enough, both together are not.
     run = await sdk.runs.create(

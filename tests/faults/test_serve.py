@@ -272,6 +272,7 @@ def test_the_roles_share_the_work_and_live_without_the_database(
             hung = client.get("/ok?check_db=1")
             assert hung.status_code == 503
             assert "The database does not answer now" in hung.json()["detail"]
+        assert api.get("/?check_db=1").status_code == 503
         resume(processes)
         for client, process in both:
             wait_for(partial(is_ready, client, process), "the server is ready again")
@@ -307,14 +308,16 @@ def is_ready(client: httpx.Client, process: subprocess.Popen[bytes]) -> bool:
 def test_a_taken_port_is_told_at_once(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        ended = subprocess.run(
-            [*COMMAND, "--port", port],
-            cwd=project,
-            env=environment({"DATABASE_URI": "postgresql://h/d", "REDIS_URI": "redis://h"}),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_SECONDS,
-            check=False,
-        )
-    assert ended.returncode == 2
-    assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
+        for given in ({"DATABASE_URI": "postgresql://h/d", "REDIS_URI": "redis://h"}, {}):
+            ended = subprocess.run(
+                [*COMMAND, "--port", port],
+                cwd=project,
+                env=environment(given),
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_SECONDS,
+                check=False,
+            )
+            assert ended.returncode == 2
+            assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
+    assert not (project / ".holdfast" / "postgres").exists()

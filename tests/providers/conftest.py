@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.engines import Services, running_holdfast_server, running_services
+from tests.contract.engines import Services, running_holdfast_server
 from tests.providers import anthropic_fake, openai_fake
 from tests.providers.anthropic_fake import AnthropicFake
 from tests.providers.openai_fake import OpenAIFake
@@ -43,13 +43,6 @@ def model_variables(openai: tuple[OpenAIFake, str], anthropic: tuple[AnthropicFa
         "ANTHROPIC_API_KEY": anthropic_fake.KEY,
         "ANTHROPIC_BASE_URL": anthropic[1],
     }
-
-
-@pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """The Postgres and the Valkey of the servers."""
-    with running_services(tmp_path_factory.mktemp("services")) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

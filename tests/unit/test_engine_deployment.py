@@ -139,7 +139,10 @@ def test_local_dependencies_are_importable(project: Path) -> None:
             r"store\.ttl\.default_ttl: input should be a valid number",
         ),
         ({"webhooks": {"allowed_fields": ["bogus"]}}, "invalid field 'bogus'"),
-        ({"webhooks": {"headers": {"a": "${{ env.LG_WEBHOOK_X }}"}}}, "missing .* variable 'LG_WEBHOOK_X'"),
+        (
+            {"webhooks": {"headers": {"a": "${{ env.LG_WEBHOOK_X }}"}}},
+            "missing .* variable 'LG_WEBHOOK_X'. Set it",
+        ),
         ({"dependencies": ["./none"]}, r"the folder \./none, which does not exist"),
         ({"dependencies": ["no-such-package"]}, "no-such-package, which is not installed"),
         ({"dependencies": ["httpx<0.1"]}, r"asks for httpx<0\.1 and .* is installed"),

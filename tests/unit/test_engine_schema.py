@@ -8,15 +8,16 @@ import psycopg
 import pytest
 
 from langgraph_runtime_holdfast.errors import EngineError
-from langgraph_runtime_holdfast.local.postgres import embedded_postgres
 from langgraph_runtime_holdfast.migrate import LOCK, migrate
+from tests.contract.engines import Services
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "schema.md"
 OF_THE_LIBRARIES = {"checkpoints", "checkpoint_blobs", "checkpoint_writes", "store", "store_vectors"}
 
 
-def test_servers_may_start_at_once_and_the_page_names_all_that_they_make(tmp_path: Path) -> None:
-    with embedded_postgres(tmp_path) as uri, psycopg.connect(uri, autocommit=True) as connection:
+def test_servers_may_start_at_once_and_the_page_names_all_that_they_make(services: Services) -> None:
+    uri = services.make_database("schema")
+    with psycopg.connect(uri, autocommit=True) as connection:
 
         async def start_eight() -> list[list[str]]:
             return await asyncio.gather(*(migrate(uri, timeout_seconds=30) for _ in range(8)))

@@ -18,16 +18,15 @@ from psycopg.conninfo import conninfo_to_dict
 from langgraph_runtime_holdfast import valkey
 from langgraph_runtime_holdfast.dsn import described, libpq_dsn
 from langgraph_runtime_holdfast.errors import EngineError
-from langgraph_runtime_holdfast.local.postgres import embedded_postgres
 from langgraph_runtime_holdfast.migrate import migrate
 from langgraph_runtime_holdfast.settings import EngineSettings
 from langgraph_runtime_holdfast.valkey_start import start_valkey
+from tests.contract.engines import Services
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with embedded_postgres(tmp_path_factory.mktemp("postgres")) as uri:
-        yield uri
+def postgres(services: Services) -> str:
+    return services.postgres_uri
 
 
 @pytest.fixture

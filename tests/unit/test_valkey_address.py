@@ -9,6 +9,7 @@ import pytest
 
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.settings import EngineSettings, settings
+from langgraph_runtime_holdfast.valkey import address
 from langgraph_runtime_holdfast.valkey_address import read_address
 
 SECRET = "s3cret"
@@ -81,6 +82,19 @@ def test_variables_of_the_official_image_are_taken_or_refused(monkeypatch: pytes
     ):
         with pytest.raises(EngineError, match=told):
             read_address(uri, **others)
+    for name in ("MAX_CONNECTIONS", "CONNECT_TIMEOUT", "HEALTH_CHECK_INTERVAL"):
+        monkeypatch.setenv(f"REDIS_{name}", "7")
+    for uri in ("redis://a?max_connections=5", "unix:///x?max_connections=5"):
+        monkeypatch.setenv("REDIS_URI", uri)
+        settings.cache_clear()
+        options = address().options
+        assert (options["max_connections"], options["socket_connect_timeout"]) == (5, 7.0)
+        assert options["health_check_interval"] == 7.0
+    monkeypatch.setenv("REDIS_CONNECT_TIMEOUT", "soon")
+    settings.cache_clear()
+    with pytest.raises(EngineError, match="REDIS_CONNECT_TIMEOUT: input should be a valid number"):
+        settings()
+    monkeypatch.undo()
     monkeypatch.setenv("REDIS_KEY_PREFIX", "{mine}:")
     settings.cache_clear()
     with pytest.raises(EngineError, match="REDIS_KEY_PREFIX: braces choose the slot"):

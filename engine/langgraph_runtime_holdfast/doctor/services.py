@@ -31,6 +31,12 @@ SELECT has_schema_privilege(coalesce(current_schema(), 'public'), 'CREATE') AS m
        to_regclass('holdfast_migration') IS NOT NULL AS has_schema,
        EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS has_vectors
 """
+_VALUES_INDEX: Final = """
+SELECT EXISTS (
+    SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)
+    WHERE indrelid = to_regclass('thread') AND attname = 'values' AND indisvalid
+) AS is_indexed
+"""
 _CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
 
 
@@ -69,6 +75,8 @@ async def _about(connection: Connection, dsn: str, *, wants_vectors: bool) -> As
     if wants_vectors and not row["has_vectors"]:
         cure = "Install the extension `vector` there, or remove store.index from langgraph.json."
         yield problem("pgvector", "store.index is set, and this Postgres does not have pgvector", cure)
+    if row["has_schema"]:
+        yield await _check_search(connection)
     offer = await budget.ask_offer(connection)
     yield _check_budget(offer)
     yield await _check_pooler(connection, offer)
@@ -128,6 +136,13 @@ def _check_budget(offer: budget.Offer) -> Finding:
     return ok("connections", says, *details)
 
 
+async def _check_search(connection: Connection) -> Finding:
+    row = await _row(connection, _VALUES_INDEX)
+    if row["is_indexed"]:
+        return ok("search", "searches of threads by values use an index, which each end of a run pays for")
+    return ok("search", "searches of threads by values read each thread; docs/schema.md has an index")
+
+
 async def _check_pooler(connection: Connection, offer: budget.Offer) -> Finding:
     if not offer.is_pooled:
         return ok("pooler", "none: connected to Postgres itself")
@@ -169,9 +184,8 @@ async def check_valkey() -> list[Finding]:
     except EngineError as error:
         return [problem("valkey", _one_line(error))]
     except VALKEY_ERRORS as error:
-        says = f"it cannot be used: {_one_line(error)}. Runs go on without it; streams pause"
-        cure = "See that it runs, and that address and password in REDIS_URI are right."
-        return [problem("valkey", says, cure)]
+        says = f"it is away: {_one_line(error)}. Runs go on without it; streams pause"
+        return [warning("valkey", says, "See that it runs, and that the address in REDIS_URI is right.")]
     finally:
         await stop_valkey()
     return [_about_valkey(server, memory, took)]

@@ -73,6 +73,15 @@ UPDATE assistant SET graph_id = added.graph_id, name = added.name, description =
 FROM added WHERE assistant.assistant_id = added.assistant_id
 RETURNING {", ".join(f"assistant.{name}" for name in _FIELDS.split(", "))}
 """  # noqa: S608
+_NEWEST: Final = """
+SELECT coalesce(max(version), 0) AS version FROM assistant_version WHERE assistant_id = %(assistant_id)s
+"""
+_ADDED_SINCE: Final = """
+SELECT FROM assistant_version
+WHERE assistant_id = %(assistant_id)s AND version > %(seen)s AND graph_id = %(graph_id)s AND name = %(name)s
+  AND description IS NOT DISTINCT FROM %(description)s AND config = %(config)s::jsonb
+  AND context = %(context)s::jsonb AND metadata = %(metadata)s::jsonb
+"""
 _SET_LATEST: Final = f"""
 UPDATE assistant SET graph_id = kept.graph_id, name = kept.name, description = kept.description,
     version = kept.version, config = kept.config, context = kept.context, metadata = kept.metadata,
@@ -261,31 +270,39 @@ class Assistants(Authenticated):
         _mirror(changes)
         if graph_id is not None:
             assert_graph_exists(graph_id)
-        async with conn.transaction() as tx:
-            # Locked, so that patches at the same time follow one another and none is lost.
-            current = await tx.fetch_one(f"{_ONE} FOR UPDATE", {"assistant_id": assistant_id})
-            old = current and await decrypted(current, "assistant", _SECRET_FIELDS)
-            if old is None or not allows(old["metadata"], filters):
-                raise HTTPException(status_code=404, detail=f"Assistant {assistant_id} not found")
-            stored = await encrypted(
-                {
-                    "config": changes["config"] or old["config"],
-                    "context": old["context"] if changes["context"] is None else changes["context"],
-                    "metadata": {**old["metadata"], **changes["metadata"]},
-                },
-                "assistant",
-                _SECRET_FIELDS,
-            )
-            row = await tx.fetch_one(
-                _ADD_VERSION,
-                _parameters(
+        tried: dict[str, Any] | None = None
+
+        async def change() -> Row | None:
+            nonlocal tried
+            async with conn.transaction() as tx:
+                # Locked, so that patches at the same time follow one another and none is lost.
+                current = await tx.fetch_one(f"{_ONE} FOR UPDATE", {"assistant_id": assistant_id})
+                old = current and await decrypted(current, "assistant", _SECRET_FIELDS)
+                if old is None or not allows(old["metadata"], filters):
+                    raise HTTPException(status_code=404, detail=f"Assistant {assistant_id} not found")
+                if tried is not None and await tx.fetch_one(_ADDED_SINCE, tried) is not None:
+                    return current  # by an attempt whose answer was lost
+                stored = await encrypted(
+                    {
+                        "config": changes["config"] or old["config"],
+                        "context": old["context"] if changes["context"] is None else changes["context"],
+                        "metadata": {**old["metadata"], **changes["metadata"]},
+                    },
+                    "assistant",
+                    _SECRET_FIELDS,
+                )
+                row = _parameters(
                     assistant_id,
                     old["graph_id"] if graph_id is None else graph_id,
                     old["name"] if name is None else name,
                     old["description"] if description is None else description,
                     stored,
-                ),
-            )
+                )
+                newest = await tx.fetch_one(_NEWEST, row)
+                tried = {**row, "seen": newest and newest["version"]}
+                return await tx.fetch_one(_ADD_VERSION, row)
+
+        row = await create_under_one_id(change)
         return _each((row,) if row else ())
 
     @staticmethod

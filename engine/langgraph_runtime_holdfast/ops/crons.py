@@ -20,6 +20,7 @@ from langgraph_sdk import Auth
 from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.database import Executor, Handle, Row
+from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.ops.assistants import Assistants
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.cron_schedule import as_moment, next_date
@@ -155,8 +156,8 @@ class Crons(Authenticated):
         """Create a cron; with a thread its runs use that one, without each run has its own.
 
         Raises:
-            HTTPException: 404, the assistant or the thread is not there for the caller; 422, the schedule,
-                the time zone, the end time or an id is wrong.
+            HTTPException: 404, the assistant or the thread is not there for the caller; 413, no run could
+                have so large an input; 422, the schedule, the time zone, the end time or an id is wrong.
         """
         from langgraph_api.graph import SYSTEM_ASSISTANT_IDS, get_assistant_id
         from langgraph_api.utils import get_auth_ctx, uuid7
@@ -200,7 +201,7 @@ class Crons(Authenticated):
             "schedule": schedule,
             "timezone": timezone,
             "end_time": as_moment(end_time),
-            "payload": json_text(payload),
+            "payload": _payload_text(payload),
             "metadata": json_text(metadata),
             "on_run_completed": None if thread_id else on_run_completed or "delete",
             "enabled": enabled,
@@ -231,7 +232,8 @@ class Crons(Authenticated):
         """Change a cron; metadata and payload are merged at their top level, the rest replaced.
 
         Raises:
-            HTTPException: 400, nothing to change; 404, there is no such cron; 422, a value is wrong.
+            HTTPException: 400, nothing to change; 404, there is no such cron; 413, no run could have so large
+                an input; 422, a value is wrong.
         """
         cron_id = as_uuid(cron_id, "cron ID")
         end_time = as_moment(end_time)
@@ -261,7 +263,7 @@ class Crons(Authenticated):
             if payload is not None:
                 merged = {**row["payload"], **payload, "assistant_id": row["payload"]["assistant_id"]}
                 row["payload"] = _with_cron_id(merged, cron_id)
-            row["payload"] = json_text(row["payload"])
+            row["payload"] = _payload_text(row["payload"])
             row["metadata"] = json_text({**row["metadata"], **(metadata or {})})
             updated = await tx.fetch(_UPDATE, row)
         return _each(updated)
@@ -456,6 +458,13 @@ def _with_cron_id(payload: dict[str, Any], cron_id: UUID) -> dict[str, Any]:
     config = payload.get("config") or {}
     configurable = {**(config.get("configurable") or {}), "cron_id": str(cron_id)}
     return {**payload, "config": {**config, "configurable": configurable}}
+
+
+def _payload_text(payload: dict[str, Any]) -> str:
+    """What a run of it could not have is refused now: later nobody would be told, date after date."""
+    text = json_text(payload)
+    check_size("The input and configuration of the cron's runs", len(text))
+    return text
 
 
 async def _each(rows: Iterable[Any]) -> AsyncIterator[Any]:

@@ -179,6 +179,11 @@ class Lease:
                 loop.call_soon_threadsafe(self._done.set, reason)
         return True
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the work was told to end, for whatever reason."""
+        return self._stop_with is not None
+
     def fence_at(self) -> float:
         """By `now()`, when the work has to be stopped unless the lease is extended before.
 
@@ -419,7 +424,8 @@ class _Fence(threading.Thread):
     def run(self) -> None:
         while not self.has_ended:
             self._cut()
-            leases = [lease for lease in self._leases() if not lease.has_lapsed]
+            # One whose work ends anyway, because it was cancelled, say, need not be looked at.
+            leases = [lease for lease in self._leases() if not lease.is_stopping]
             lapsed = [lease for lease in leases if now() >= lease.fence_at() and lease.lapse()]
             if lapsed:
                 logger.warning(

@@ -26,8 +26,17 @@ ON CONFLICT (run_id) DO UPDATE SET event = excluded.event, payload = excluded.pa
 """
 
 
-async def thread_result(executor: Executor, thread_id: UUID) -> tuple[bytes, bytes] | None:
-    """The state that a run left in its thread, as the event and payload that would have told it."""
+async def thread_result(
+    executor: Executor, thread_id: UUID, *, for_join: bool = False
+) -> tuple[bytes, bytes] | None:
+    """The state that a run left in its thread, as the event and payload that would have told it.
+
+    Args:
+        executor: Where to look.
+        thread_id: The thread.
+        for_join: As the stock server answers a join that was told nothing: of a thread that waits only what
+            it waits for, of an empty one an empty state. Then None says that the thread is gone.
+    """
     row = await executor.fetch_one(_THREAD, {"thread_id": thread_id}, often=True, binary=True)
     if row is None:
         return None
@@ -40,9 +49,10 @@ async def thread_result(executor: Executor, thread_id: UUID) -> tuple[bytes, byt
         return b"error", json_text(thread["error"]).encode()
     asked = [one for each in (thread["interrupts"] or {}).values() for one in each]
     if thread["status"] == "interrupted" and asked:
+        values = b"{}" if for_join else values
         comma = b"" if values == b"{}" else b","
         values = b'%s%s"__interrupt__":%s}' % (values[:-1], comma, json_text(asked).encode())
-    return (b"values", values) if values != b"{}" else None
+    return (b"values", values) if for_join or values != b"{}" else None
 
 
 async def keep_result(executor: Executor, run_id: UUID, event: str, payload: bytes) -> None:

@@ -85,12 +85,17 @@ class _Listening:
     """Its events are handed over in this process, or come into its inbox."""
     is_there: bool = False
     has_ended: bool = True
+    """When the listener came."""
     is_settled: bool = False
     """Ended so long ago that whatever the feed gets, it has."""
     resumable: bool = False
     sends_values: bool = True
     done: bool = False
     lost: bool = False
+    has_told: bool = False
+    """The listener has got an event."""
+    wants_only_result: bool = False
+    """It did not create the run, and names no modes, not even none: it waits for the result."""
     part: int | None = 0
     """Of the feed, which is being read; None: it is not known which."""
     gone: bytes = BEGINNING
@@ -148,6 +153,7 @@ class RunStream(Authenticated):
                 yield _gone(ignore_404=False)
                 return
             listening.modes = [stream_mode] if isinstance(stream_mode, str) else list(stream_mode or ())
+            listening.wants_only_result = stream_mode is None and not stream_channel.listener.is_creator
             if last_event_id is not None:
                 wanted = _parse_event_id(last_event_id)
                 if wanted is None:
@@ -328,6 +334,14 @@ async def _ending(listening: _Listening, *, ignore_404: bool) -> AsyncIterator[E
     """Say what the feed could not."""
     is_whole = (listening.done or listening.is_over) and not listening.lost
     if is_whole or (listening.is_settled and not listening.lost):
+        if listening.wants_only_result and not listening.has_told:
+            # The server would read it next, and break off in the midst of its answer if it is gone by then.
+            async with connect() as handle:
+                result = await thread_result(handle, listening.thread_id, for_join=True)
+            if result is None:
+                yield _gone(ignore_404=ignore_404)
+            elif listening.has_ended:
+                yield (*result, None)
         return
     async with connect() as handle:
         result = await kept_result(handle, listening.run_id)
@@ -355,6 +369,7 @@ async def _taken(listening: _Listening, entry: Entry) -> Event | None:
         return None
     if not matches(entry.event.decode(), listening.modes):
         return None
+    listening.has_told = True
     return entry.event, await open_event(entry.data), entry.id if listening.resumable else None
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
-from uuid import UUID
 
 from langgraph.types import StateSnapshot
 from langgraph_sdk import Auth
 from starlette.exceptions import HTTPException
 
-from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row, Transaction
+from langgraph_runtime_holdfast.database import DatabaseAwayError, Handle, Row
 from langgraph_runtime_holdfast.ops.authenticated import Authenticated
 from langgraph_runtime_holdfast.ops.encryption import decrypted
 from langgraph_runtime_holdfast.ops.filters import allows
 from langgraph_runtime_holdfast.ops.statement import as_uuid
+from langgraph_runtime_holdfast.ops.thread_lock import quiet_thread
 from langgraph_runtime_holdfast.ops.thread_rows import find_thread, not_found
 from langgraph_runtime_holdfast.ops.thread_status import set_thread_status
 from langgraph_runtime_holdfast.ops.thread_stream import ThreadStream
-from langgraph_runtime_holdfast.retry import TRANSIENT, ThreadBusyError, must_not_repeat
+from langgraph_runtime_holdfast.retry import TRANSIENT, must_not_repeat
 
 if TYPE_CHECKING:
     from langgraph_runtime_holdfast.checkpoint import Saver
@@ -33,12 +33,8 @@ _GRAPH_OF_FIRST_RUN: Final = """
 SELECT kwargs->'config'->'configurable'->>'graph_id' AS graph_id
 FROM run WHERE thread_id = %(thread_id)s ORDER BY created_at LIMIT 1
 """
-_LOCK: Final = "SELECT 1 FROM thread WHERE thread_id = %(thread_id)s FOR NO KEY UPDATE"
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 """Between two statements of an update, where the graph's own reducers and branches run."""
-_IN_FLIGHT: Final = """
-SELECT run_id FROM run_inflight WHERE thread_id = %(thread_id)s ORDER BY created_at
-"""
 
 
 class ThreadState(Authenticated):
@@ -216,7 +212,8 @@ async def _change(
 
     Raises:
         ThreadBusyError, HTTPException: As for `ThreadState.post`.
-        DatabaseAwayError: The connection died; the caller has to look whether the update is there.
+        DatabaseAwayError: The connection died, or a statement took too long; the caller has to look whether
+            the update is there.
     """
     from langgraph_api.serde import json_dumpb
     from langgraph_api.state import state_snapshot_to_thread_state
@@ -229,38 +226,17 @@ async def _change(
     ):
         must_not_repeat()
         try:
-            async with _quiet(conn, thread_id) as tx:
+            async with quiet_thread(conn, thread_id, pause_seconds=_LONGEST_PAUSE_SECONDS) as tx:
                 saver.work_in(tx)
                 its_saver.work_in(tx)
                 made: dict[str, Any] = await update(graph)
                 state = await reader.aget_state(config)
                 await set_thread_status(tx, thread_id, _as_checkpoint(state), None)
         except TRANSIENT as error:
-            raise DatabaseAwayError(f"Postgres went away during the update of a state: {error}") from error
+            raise DatabaseAwayError(f"The state may not have been updated: {error}") from error
     told = {"state": state_snapshot_to_thread_state(_shown(state)), "thread_id": str(thread_id)}
     await ThreadStream.publish(thread_id, "state_update", json_dumpb(told))
     return made
-
-
-@asynccontextmanager
-async def _quiet(conn: Handle, thread_id: UUID) -> AsyncIterator[Transaction]:
-    """Hold a thread that has no run in flight: until the transaction ends, none can be added.
-
-    So a run that begins later starts from what was written here, and whoever else updates the state waits.
-
-    Raises:
-        ThreadBusyError: A run works on it or waits to.
-        HTTPException: 404, there is no such thread any more.
-    """
-    async with conn.transaction() as tx:
-        # A process that is stopped here would keep the thread locked.
-        await tx.allow_silence(_LONGEST_PAUSE_SECONDS)
-        if await tx.fetch_one(_LOCK, {"thread_id": thread_id}) is None:
-            raise not_found(thread_id)
-        if runs := await tx.fetch(_IN_FLIGHT, {"thread_id": thread_id}):
-            ids = ", ".join(str(run["run_id"]) for run in runs)
-            raise ThreadBusyError(f"Thread {thread_id} has in-flight runs: {ids}")
-        yield tx
 
 
 def _as_checkpoint(state: StateSnapshot) -> dict[str, Any]:

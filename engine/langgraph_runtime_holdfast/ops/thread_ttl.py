@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import psycopg
 import structlog
@@ -14,8 +16,9 @@ from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.checkpoint_rows import MOST_AT_ONCE, thin_out, weights
 from langgraph_runtime_holdfast.database import Handle
+from langgraph_runtime_holdfast.ops.thread_lock import quiet_thread
 from langgraph_runtime_holdfast.ops.thread_removal import delete_rows
-from langgraph_runtime_holdfast.retry import TRANSIENT
+from langgraph_runtime_holdfast.retry import TRANSIENT, ThreadBusyError
 from langgraph_runtime_holdfast.settings import settings
 
 logger = structlog.stdlib.get_logger(__name__)
@@ -54,7 +57,9 @@ RETURNING thread.thread_id, thread.expires_at
 """  # noqa: S608 - constants
 # Until its next activity there is nothing more to prune. What became active meanwhile has a date of its own.
 _PRUNED: Final = "UPDATE thread SET expires_at = NULL WHERE thread_id = %(id)s AND expires_at = %(claim)s"
-_IN_FLIGHT: Final = "SELECT run_id FROM run_inflight WHERE thread_id = %(id)s LIMIT 1"
+_pruning: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+"""One thread at a time: it is held by one connection and pruned over another, and many at once would wait for
+each other's second one."""
 
 
 class TimeToLive(NamedTuple):
@@ -191,14 +196,20 @@ async def keep_latest(conn: Handle, thread_id: UUID) -> bool:
 
     Returns:
         Whether it was done. A thread that a run works on, or waits to, is left as it is; so is one that
-        changes just now or whose state needs its history, which is logged.
+        is gone, or whose state needs its history, which is logged.
     """
     from langgraph_runtime_holdfast.checkpoint import Checkpointer
 
-    if await conn.fetch_one(_IN_FLIGHT, {"id": thread_id}) is not None:
-        return False
+    pause_seconds = _PARTS_OF_SILENCE * settings().statement_seconds
     try:
-        await Checkpointer(conn).aprune([str(thread_id)], strategy="keep_latest")
+        async with (
+            _pruning.setdefault(asyncio.get_running_loop(), asyncio.Lock()),
+            quiet_thread(conn, thread_id, pause_seconds=pause_seconds),
+        ):
+            # The library's own transaction, whose isolation level has to be set before all else.
+            await Checkpointer(conn).aprune([str(thread_id)], strategy="keep_latest")
+    except (ThreadBusyError, HTTPException):
+        return False
     except _NOT_NOW as error:
         await logger.awarning("Thread not pruned", thread_id=str(thread_id), error=str(error))
         return False
