@@ -91,7 +91,7 @@ class Poster:
         await _check_policy(claimed.url)
         now = datetime.now(UTC)
         body = await body_to_send(stored, is_sealed=claimed.is_sealed, now=now)
-        # The hash of tens of megabytes takes a tenth of a second, and needs no lock of Python's.
+        # To hash tens of megabytes takes a tenth of a second; meanwhile the loop goes on.
         own = await asyncio.to_thread(signed_headers, claimed.id, body, self._keys, now)
         headers = httpx.Headers({"content-type": "application/json", "accept-encoding": "identity"})
         headers.update(self._headers)
