@@ -188,9 +188,9 @@ class Lease:
         """By `now()`, when the work has to be stopped unless the lease is extended before.
 
         Never while its end is written: that has the lease's row for itself, so that nobody can extend it, and
-        nobody take it. If the end comes too late all the same, the token keeps it out.
+        nobody take it. If the end comes too late all the same, the token keeps it out. Nor after it.
         """
-        if self.is_ending:
+        if self.is_ending or self.has_ended:
             return math.inf
         return self.held_until - settings().lease_seconds / 10
 
@@ -245,6 +245,8 @@ class Lease:
         self.is_ending = True
         try:
             yield
+            # Before the fence looks again: nobody could extend it meanwhile, so its time may be over.
+            self.has_ended = True
         finally:
             self.is_ending = False
 
