@@ -290,6 +290,22 @@ async def test_a_process_that_stops_and_starts_again_is_patient_again(
         monkeypatch.setattr(module, "_main_loop", None)
 
 
+async def test_a_transaction_that_was_idle_for_too_long_is_tried_again(handle: Handle) -> None:
+    """A process that stood still finds it ended by Postgres, and nothing of it done."""
+    tries = 0
+
+    @retry_db
+    async def handler() -> int:
+        nonlocal tries
+        tries += 1
+        async with handle.transaction() as tx:
+            await tx.allow_silence(0.1 if tries == 1 else 10.0)
+            await asyncio.sleep(0.3)  # the standstill
+        return tries
+
+    assert await handler() == 2
+
+
 async def _nothing() -> None: ...
 
 
