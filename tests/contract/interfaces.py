@@ -1,10 +1,13 @@
 """What three public interfaces read in a pause and send as its answer, as facts, in our own words.
 
-Read in langchain-ai/agent-chat-ui at fdc87e6 (src/lib/agent-inbox-interrupt.ts, src/components/thread/:
-messages/ai.tsx, agent-inbox/utils.ts, agent-inbox/hooks/use-interrupted-actions.tsx), langchain-ai/agent-inbox
-at f38301b (src/components/agent-inbox/: contexts/utils.ts, utils.ts, hooks/use-interrupted-actions.tsx,
-contexts/ThreadContext.tsx) and langchain-ai/deep-agents-ui at f6a4f34 (src/app/components/: ChatInterface.tsx,
-ChatMessage.tsx, ToolApprovalInterrupt.tsx; src/app/hooks/useChat.ts).
+Read in the files of these repositories:
+
+- langchain-ai/agent-chat-ui at fdc87e6: src/lib/agent-inbox-interrupt.ts and, in src/components/thread/,
+  messages/ai.tsx, agent-inbox/utils.ts, agent-inbox/hooks/use-interrupted-actions.tsx
+- langchain-ai/agent-inbox at f38301b, in src/components/agent-inbox/: contexts/utils.ts, utils.ts,
+  contexts/ThreadContext.tsx, hooks/use-interrupted-actions.tsx
+- langchain-ai/deep-agents-ui at f6a4f34, in src/app/: hooks/useChat.ts, components/ChatInterface.tsx,
+  components/ChatMessage.tsx, components/ToolApprovalInterrupt.tsx
 """
 
 from __future__ import annotations

@@ -42,4 +42,5 @@ def test_the_stock_javascript_sdk_streams_and_approves(
     assert ended.returncode == 0, ended.stderr
     seen = json.loads(ended.stdout)
     assert seen["streamed"]["answer"]
-    assert seen["approved"]["asked"] == "send_reply"
+    assert seen["approved"]["asked"] == seen["edited"]["asked"] == "send_reply"
+    assert seen["edited"]["answer"] == "We look into it. [REF-1]"
