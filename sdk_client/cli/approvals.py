@@ -81,12 +81,12 @@ def show(context: typer.Context, thread: Thread, as_json: AsJson = False) -> Non
 
     async def work(client: Client, output: Output) -> None:
         waiting = await client.approvals.waiting_on(check_uuid(thread, "thread"))
-        output.document({"waiting": waiting})
+        several = [approval for approval in waiting if len(approval.actions) > 1]
+        decided = {one.pause_id: await client.approvals.decided(one) for one in several}
+        output.document({"waiting": waiting, "decided": decided})
         if not as_json and not waiting:
             output.say("The thread waits for nobody.")
         elif not as_json:
-            several = [approval for approval in waiting if len(approval.actions) > 1]
-            decided = {one.pause_id: await client.approvals.decided(one) for one in several}
             show_pause(output, waiting, decided)
 
     execute(context, as_json, work)

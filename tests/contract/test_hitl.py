@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -219,6 +222,23 @@ async def approve_support(sdk: Sdk, name: str) -> None:
     assert after["status"] == "idle"
     assert "We work Saturdays." in reply
     assert after["values"]["messages"][-1]["content"] == reply
+
+
+def test_the_stock_javascript_sdk_reviews_one_action_and_two(javascript: Path, server_url: str) -> None:
+    ended = subprocess.run(
+        ["node", "review.mjs"],
+        cwd=javascript,
+        env={**os.environ, "HOLDFAST_URL": server_url},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    seen = json.loads(ended.stdout)
+    assert seen["one"][0].endswith("refunded 1.5 for 7")
+    assert seen["two"][0] == "refunded 2.5 for 7"
+    assert "keep it" in seen["two"][1]
 
 
 async def test_interfaces_and_we_approve_the_same_pause_of_support(client: Client, sdk: Sdk) -> None:
