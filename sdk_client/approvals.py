@@ -166,10 +166,10 @@ class Approvals:
         # What the server says of the pause counts, not what the caller has kept of it.
         answer = checked_answer(waiting or pause, action, decision, value)
         wanted = {"decision": answer.decision, "value": answer.value, "decided_by": decided_by}
+        if waiting is not None and len(waiting.actions) > 1:
+            return await self._decide_several(waiting, action, wanted, started=started)
         if waiting is None:
             record, done = await self._carried_out(pause, action)
-        elif len(waiting.actions) > 1:
-            record, done = await self._decide_several(waiting, action, wanted, started=started)
         else:
             if waiting.kind == "static" and decision == "edit":
                 await self._refuse_unknown_keys(waiting, answer.value)
@@ -181,7 +181,7 @@ class Approvals:
 
     async def _decide_several(
         self, pause: Approval, action: int | None, wanted: Mapping[str, Any], *, started: float
-    ) -> tuple[Mapping[str, Any], Decision]:
+    ) -> Decision:
         """Claim one action, or all that are open; with the last one carry them out."""
         records = {index: await self._read(pause, index) for index in range(len(pause.actions))}
         if action is not None:
@@ -194,6 +194,9 @@ class Approvals:
             records[index] = claim.record
             if not is_wanted(claim.record, wanted):
                 break
+        # After the claim: of several who decide on one action each, the last one sees all of them.
+        for index, record in records.items():
+            records[index] = record or await self._read(pause, index)
         decided = {index: record for index, record in records.items() if record is not None}
         # Where none was open, whoever decided on all of them has not come to carry it out.
         asked = {index: decided[index] for index in chosen or decided if index in decided}
@@ -211,7 +214,10 @@ class Approvals:
             action=action if lost is None else lost,
             open_actions=tuple(index for index in records if index not in decided),
         )
-        return asked[told], done
+        if lost is not None:
+            applied = [index for index in chosen if index in asked and is_wanted(asked[index], wanted)]
+            raise already(done, applied=applied)
+        return done
 
     async def _read(self, pause: Approval, index: int) -> dict[str, Any] | None:
         return await self._claims.read(_claim_id(pause, index))

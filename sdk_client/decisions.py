@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,11 +65,13 @@ def decision_in(
     )
 
 
-def already(done: Decision) -> AlreadyDecidedError:
-    """The error for who wanted something else than what stands."""
+def already(done: Decision, *, applied: Sequence[int] = ()) -> AlreadyDecidedError:
+    """The error for who wanted something else than what stands; `applied` has the actions that they got."""
     what = f"{done.decision!r}" if done.action is None else f"{done.decision!r} on action {done.action + 1}"
+    only = ", ".join(str(index + 1) for index in applied)
+    fate = f"applied to action {only} alone" if applied else "not applied"
     return AlreadyDecidedError(
-        f"{done.decided_by} decided {what} at {done.decided_at}; this decision was not applied",
+        f"{done.decided_by} decided {what} at {done.decided_at}; this decision was {fate}",
         decision=done.decision,
         decided_by=done.decided_by,
         decided_at=done.decided_at,

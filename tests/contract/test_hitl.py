@@ -131,6 +131,18 @@ async def test_of_many_who_decide_on_several_actions_one_succeeds(server_url: st
         assert len((await one.threads.inspect(pause.thread_id)).runs) == 2
 
 
+async def test_actions_decided_at_the_same_instant_set_the_graph_going_once(server_url: str) -> None:
+    async with Client(server_url, retry=POLICY) as one, Client(server_url, retry=POLICY) as other:
+        (pause,) = await paused(one, REFUND, CLOSE)
+        both = await asyncio.gather(
+            one.approvals.approve(pause, decided_by="ann", action=0),
+            other.approvals.reject(pause, decided_by="bob", action=1),
+        )
+        (run,) = {done.run for done in both if done.run}  # each may have seen the other's decision
+        refunded, kept = await results(one, next(done for done in both if done.run == run))
+        assert (refunded, "rejected" in kept) == ("refunded 2.5 for 7", True)
+
+
 async def test_decisions_of_a_decider_who_died_are_carried_out_by_the_next(server_url: str) -> None:
     brief = RetryPolicy(attempts=3, deadline_seconds=2.0, base_delay_seconds=0.05, max_delay_seconds=0.1)
     async with Client(server_url, retry=brief) as client:
