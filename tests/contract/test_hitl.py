@@ -205,8 +205,8 @@ async def test_the_command_decides_on_one_of_several(
     assert "keep it" in told
 
 
-async def test_interfaces_approve_support_over_the_api(sdk: Sdk) -> None:
-    await asyncio.gather(*(approve_support(sdk, name) for name in INTERFACES))
+async def test_interfaces_approve_support_over_the_api(client: Client, sdk: Sdk) -> None:
+    await asyncio.gather(be_too_late(client, sdk), *(approve_support(sdk, name) for name in INTERFACES))
 
 
 async def approve_support(sdk: Sdk, name: str) -> None:
@@ -236,6 +236,19 @@ async def approve_support(sdk: Sdk, name: str) -> None:
     assert after["values"]["messages"][-1]["content"] == reply
 
 
+async def be_too_late(client: Client, sdk: Sdk) -> None:
+    """Decide on what an interface has decided on before."""
+    asked = {"messages": [{"role": "user", "content": "I want my money back for order 104822."}]}
+    with pytest.raises(ApprovalNeededError) as caught:
+        await client.run("support", asked)
+    (pause,) = caught.value.approvals
+    assert (pause.kind, pause.action, len(pause.allowed)) == ("hitl", "send_reply", 4)
+    command: Any = {"resume": hitl({"type": "approve"})}
+    await sdk.runs.wait(pause.thread_id, "support", command=command)
+    with pytest.raises(RefusedError, match="moved on"):
+        await client.approvals.reject(pause, decided_by="ann")
+
+
 def test_the_stock_javascript_sdk_reviews_one_action_and_two(javascript: Path, server_url: str) -> None:
     ended = subprocess.run(
         ["node", "review.mjs"],
@@ -251,15 +264,3 @@ def test_the_stock_javascript_sdk_reviews_one_action_and_two(javascript: Path, s
     assert seen["one"][0].endswith("refunded 1.5 for 7")
     assert seen["two"][0] == "refunded 2.5 for 7"
     assert "keep it" in seen["two"][1]
-
-
-async def test_interfaces_and_we_approve_the_same_pause_of_support(client: Client, sdk: Sdk) -> None:
-    asked = {"messages": [{"role": "user", "content": "I want my money back for order 104822."}]}
-    with pytest.raises(ApprovalNeededError) as caught:
-        await client.run("support", asked)
-    (pause,) = caught.value.approvals
-    assert (pause.kind, pause.action, len(pause.allowed)) == ("hitl", "send_reply", 4)
-    command: Any = {"resume": hitl({"type": "approve"})}
-    await sdk.runs.wait(pause.thread_id, "support", command=command)
-    with pytest.raises(RefusedError, match="moved on"):
-        await client.approvals.reject(pause, decided_by="ann")
