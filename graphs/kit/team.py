@@ -18,10 +18,11 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemM
 from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.prebuilt import ToolNode, ToolRuntime
+from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
+from graphs.kit.findings import found as found
 from graphs.kit.model import chat_model
 from graphs.kit.offline import Rule, user_text
 from graphs.kit.offload import OffloadTimeoutError
@@ -212,19 +213,6 @@ async def _answer_input_problems(
     update = _answer_problem(said)
     update["messages"] = [_reply(request.tool_call, str(said), "error"), *update["messages"]]
     return Command(update=update)
-
-
-def found(runtime: ToolRuntime[Any, Any], section: str, value: dict[str, Any], says: str) -> Command[Any]:
-    """What a tool returns: its findings under `result[section]`, and a short text for the model.
-
-    Args:
-        runtime: The tool's runtime.
-        section: The key under `result`.
-        value: The findings, as JSON values.
-        says: What the model reads; a summary with the figures that matter, not the data.
-    """
-    message = ToolMessage(content=says, tool_call_id=runtime.tool_call_id)
-    return Command(update={"result": {section: value}, "messages": [message]})
 
 
 def question(state: dict[str, Any]) -> str:

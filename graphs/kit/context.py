@@ -1,0 +1,31 @@
+"""What an assistant may set for its agent, so that one deployment serves several assistants of a graph."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Context(BaseModel):
+    """The runtime context of every agent; each field has a default, so an assistant may set none."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model: Annotated[
+        str | None,
+        Field(max_length=200, description="An `init_chat_model` name; unset, the server's MODEL."),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        Field(ge=0, le=2, description="Unset, the provider's default: some models take no other."),
+    ] = None
+    prompt: Annotated[
+        str | None,
+        Field(max_length=20_000, description="Further instructions, after the agent's own."),
+    ] = None
+    max_model_calls: Annotated[int, Field(ge=1, le=200, description="Of one run.")] = 25
+    max_tool_calls: Annotated[int, Field(ge=0, le=500, description="Of one run.")] = 50
+    max_tokens: Annotated[int, Field(ge=1, description="Of one run, in and out, sub-agents included.")] = (
+        1_000_000
+    )

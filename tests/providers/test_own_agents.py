@@ -1,0 +1,213 @@
+"""The project's own agents with the real clients of the providers: each of their tools, and each fault."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph_sdk.client import LangGraphClient
+
+from tests.contract.api import Sdk
+from tests.contract.conftest import plain_http
+from tests.providers.answers import Answer, Asked, Call, Fault, Mind
+from tests.providers.anthropic_fake import AnthropicFake
+from tests.providers.openai_fake import OpenAIFake
+from tests.providers.runs import MODELS, Fake, run
+
+EXAMPLES = Path(__file__).parents[2] / "graphs" / "examples"
+# What a model would say to a tool; those that are not here take no arguments.
+ARGUMENTS: dict[str, dict[str, Any]] = {}
+SECTIONS = {"projects": {"schedule", "finish", "gantt"}}
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def provider(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def context(provider: str) -> dict[str, Any]:
+    """What an assistant on this provider has as its context."""
+    return {"model": MODELS[provider]}
+
+
+@pytest.fixture
+def fake(provider: str, openai: tuple[OpenAIFake, str], anthropic: tuple[AnthropicFake, str]) -> Fake:
+    """The provider, with nothing left of the test before."""
+    fake = (openai if provider == "openai" else anthropic)[0]
+    fake.requests.clear()
+    fake.refused.clear()
+    fake.faults.clear()
+    fake.asked_at.clear()
+    fake.mind = curious
+    return fake
+
+
+@pytest.fixture
+async def sdk(server_urls: dict[str, str]) -> AsyncIterator[Sdk]:
+    async with plain_http(server_urls["shared"]) as http:
+        yield LangGraphClient(http)
+
+
+def example(agent: str) -> dict[str, Any]:
+    given: dict[str, Any] = json.loads((EXAMPLES / f"{agent}.json").read_text(encoding="utf-8"))
+    return given
+
+
+def curious(asked: Asked) -> Answer:
+    """Call each tool that is offered, one after the other; then report."""
+    if len(asked.results) == len(asked.tools):
+        return Answer(text=f"In short: {asked.results[-1]}")
+    tool = asked.tools[len(asked.results)]
+    return Answer(calls=[Call(tool, ARGUMENTS.get(tool, {}))])
+
+
+def in_turn(*answers: Answer) -> Mind:
+    """Give these answers, one after the other, then the last one again and again."""
+    waiting: list[Answer] = list(answers)
+    return lambda asked: waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+
+def calls(*wanted: Call) -> Answer:
+    return Answer(calls=wanted)
+
+
+DONE = Answer(text="Done.")
+
+
+@pytest.mark.parametrize("agent", list(SECTIONS))
+async def test_every_tool_of_every_agent(sdk: Sdk, fake: Fake, context: dict[str, Any], agent: str) -> None:
+    ended = await run(sdk, agent, example(agent), context)
+    assert ended.error is None
+    assert not fake.refused, fake.refused[:3]
+    assert ended.values.get("problem") is None
+    assert set(ended.values["result"]) == SECTIONS[agent]
+    assert ended.said.startswith("In short: ")
+    usage = ended.values["usage"]
+    assert usage["model_calls"] == len(fake.requests)
+    assert usage["tool_calls"] >= len(SECTIONS[agent])
+    assert usage["input_tokens"] > usage["output_tokens"] > 0
+    second = await run(
+        sdk, agent, {**example(agent), "messages": [{"role": "user", "content": "And?"}]}, context
+    )
+    assert second.error is None
+    assert second.values["usage"] == pytest.approx(usage, rel=0.2), "each run is counted by itself"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        calls(Call("simulate_finish", {"by_date": "next Friday"})),
+        calls(Call("simulate_finish", {"by_date": 5, "colour": "red"})),
+        calls(Call("simulate_finish", garbled='{"by_date": "2026-0')),
+        calls(Call("ask_the_oracle", {"task": "?"})),
+        calls(*[Call("simulate_finish", {"by_date": "next Friday"})] * 2),
+        calls(Call("ask_the_oracle"), Call("simulate_finish", {"by_date": "soon"})),
+        calls(Call("find_critical_path"), Call("simulate_finish", garbled="by_date: soon")),
+    ],
+    ids=["value", "type", "garbled", "unknown", "two wrong", "two kinds", "half garbled"],
+)
+async def test_a_wrong_call_is_the_models_to_correct(
+    sdk: Sdk, fake: Fake, context: dict[str, Any], wrong: Answer
+) -> None:
+    fake.mind = in_turn(wrong, calls(Call("simulate_finish", {"by_date": "2026-04-01"})), DONE)
+    ended = await run(sdk, "projects", example("projects"), context)
+    assert ended.error is None
+    assert not fake.refused, fake.refused[:3]
+    assert ended.values.get("problem") is None
+    assert "2026-04-01" in ended.values["result"]["finish"]["probabilities"]
+    assert (ended.said, len(fake.requests)) == ("Done.", 3)
+
+
+async def test_what_the_model_does_not_correct_is_a_problem_and_the_thread_goes_on(
+    sdk: Sdk, fake: Fake, context: dict[str, Any]
+) -> None:
+    wrong = calls(*[Call("simulate_finish", {"by_date": "next Friday"})] * 2)
+    fake.mind = in_turn(wrong, DONE)
+    thread_id = (await sdk.threads.create())["thread_id"]
+    ended = await run(sdk, "projects", example("projects"), context, thread_id=thread_id)
+    assert ended.values["problem"]["code"] == "invalid_date"
+    fake.mind = curious
+    again: dict[str, Any] = {"messages": [{"role": "user", "content": "Go on."}]}
+    ended = await run(sdk, "projects", again, context, thread_id=thread_id)
+    assert (ended.error, ended.values["problem"]) == (None, None)
+    assert not fake.refused, fake.refused[:3]
+
+
+async def test_arguments_that_stay_unreadable_end_the_run_with_a_problem(
+    sdk: Sdk, fake: Fake, context: dict[str, Any]
+) -> None:
+    fake.mind = in_turn(calls(Call("simulate_finish", garbled="by_date: soon")))
+    ended = await run(sdk, "projects", example("projects"), context)
+    assert ended.values["problem"]["code"] == "unreadable_tool_calls"
+    assert ended.values["usage"]["model_calls"] == len(fake.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("limit", "requests"), [({"max_model_calls": 4}, 4), ({"max_tool_calls": 3}, 4), ({"max_tokens": 1}, 1)]
+)
+async def test_a_model_that_never_stops_calling_is_stopped(
+    sdk: Sdk, fake: Fake, context: dict[str, Any], limit: dict[str, int], requests: int
+) -> None:
+    fake.mind = in_turn(calls(Call("find_critical_path")))
+    ended = await run(sdk, "projects", example("projects"), context | limit)
+    assert ended.error is None
+    assert ended.values["problem"]["code"] == "budget_spent"
+    assert ended.values["problem"]["message"] in ended.said
+    assert len(fake.requests) == ended.values["usage"]["model_calls"] == requests
+
+
+async def test_a_connection_lost_within_an_answer_is_tried_again(
+    sdk: Sdk, fake: Fake, context: dict[str, Any]
+) -> None:
+    fake.faults = [Fault(), Fault(503)]
+    ended = await run(sdk, "projects", example("projects"), context)
+    assert ended.error is None
+    assert set(ended.values["result"]) == SECTIONS["projects"]
+
+
+async def test_the_wait_that_a_provider_asks_for_is_kept(
+    sdk: Sdk, fake: Fake, context: dict[str, Any]
+) -> None:
+    fake.faults = [Fault(429, {"retry-after": "2"})]
+    fake.mind = in_turn(DONE)
+    assert (await run(sdk, "projects", example("projects"), context)).said == "Done."
+    first, second = fake.asked_at
+    assert second - first >= 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault(401), "refused the server's key"),
+        (Fault(400, message="image_url is not supported"), "image_url is not supported"),
+        (Fault(404), "correct MODEL"),
+        (Fault(429, {"retry-after": "600"}), "try again later"),
+    ],
+    ids=lambda value: str(value.status) if isinstance(value, Fault) else "",
+)
+async def test_a_lasting_refusal_is_told_to_the_caller(
+    sdk: Sdk, fake: Fake, context: dict[str, Any], fault: Fault, says: str
+) -> None:
+    fake.faults = [fault]
+    ended = await run(sdk, "projects", example("projects"), context)
+    assert ended.error is not None
+    assert ended.error["error"] == "ModelFailedError"
+    assert says in ended.error["message"]
+    assert len(fake.asked_at) == 1, "what lasts is not tried again"
+
+
+async def test_an_assistant_has_its_own_prompt_and_temperature(
+    sdk: Sdk, fake: Fake, context: dict[str, Any]
+) -> None:
+    fake.mind = in_turn(DONE)
+    settings = {"prompt": "Answer in rhymes.", "temperature": 0.3}
+    assistant = await sdk.assistants.create("projects", context=context | settings)
+    thread_id = (await sdk.threads.create())["thread_id"]
+    await sdk.runs.wait(thread_id, assistant["assistant_id"], input=example("projects"))
+    [body] = fake.requests
+    assert "Answer in rhymes." in json.dumps(body)
+    assert body["temperature"] == 0.3
