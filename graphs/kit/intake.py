@@ -18,7 +18,7 @@ from graphs.kit.context import Context
 from graphs.kit.datafolder import read_data_file
 from graphs.kit.middleware import Middleware
 from graphs.kit.offload import in_thread
-from graphs.kit.problems import InputProblem
+from graphs.kit.problems import InputProblem, Problem
 from graphs.kit.state import ToolAgentState
 
 MAX_PROMPT_CHARACTERS: Final = 20_000
@@ -77,6 +77,27 @@ class Intake(Middleware):
         if not any(message.text.strip() for message in said):
             messages.append(HumanMessage(DATA_ONLY))
         return {**NEW_TURN, **update, "messages": messages}
+
+
+def json_intake(
+    known: Sequence[str], parse: Callable[[dict[str, Any]], object], *, nothing: Problem
+) -> Intake:
+    """The intake of an agent whose input is JSON: sent under keys, attached, pasted, or named.
+
+    Args:
+        known: The agent's input keys.
+        parse: Reads the state with these keys; raises InputProblem.
+        nothing: What is told where none of them was sent; its cure shows an example.
+    """
+
+    async def check(state: dict[str, Any]) -> dict[str, Any]:
+        told = await told_keys(state, known)
+        if not any((state | told).get(key) for key in known):
+            raise InputProblem(**nothing)
+        await in_thread(parse, state | told)
+        return told
+
+    return Intake(check, accept=lambda file: file.json_object(known))
 
 
 def said_now(messages: Sequence[AnyMessage]) -> list[HumanMessage]:

@@ -131,10 +131,21 @@ def tool_outputs(messages: Sequence[BaseMessage]) -> dict[str, str]:
     }
 
 
+def failure(messages: Sequence[BaseMessage]) -> str | None:
+    """What the first tool that failed in this turn said, if one did."""
+    answers = [message for message in this_turn(messages) if isinstance(message, ToolMessage)]
+    return next((message.text for message in answers if message.status == "error"), None)
+
+
 def in_order(*calls: Call, then: Callable[[Sequence[BaseMessage]], str]) -> Rule:
-    """A rule that calls each tool once a turn, in this order, and then says something."""
+    """A rule that calls each tool once a turn, in this order, and then says something.
+
+    When a tool tells a problem it says that instead: a rule cannot correct itself.
+    """
 
     def rule(messages: Sequence[BaseMessage]) -> Step:
+        if told := failure(messages):
+            return told
         done = tool_outputs(messages)
         for call in calls:
             if call.tool not in done:

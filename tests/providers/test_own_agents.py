@@ -20,7 +20,11 @@ from tests.providers.runs import MODELS, Fake, run
 EXAMPLES = Path(__file__).parents[2] / "graphs" / "examples"
 # What a model would say to a tool; those that are not here take no arguments.
 ARGUMENTS: dict[str, dict[str, Any]] = {}
-SECTIONS = {"projects": {"schedule", "finish", "gantt"}}
+SECTIONS = {
+    "projects": {"schedule", "finish", "gantt"},
+    "trials": {"design", "survival", "interim"},
+    "formulation": {"blend", "batch"},
+}
 
 
 @pytest.fixture(params=["openai", "anthropic"])
