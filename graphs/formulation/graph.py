@@ -25,7 +25,7 @@ NO_RECIPE: Final = Problem(
     code="missing_recipe",
     message="There are no ingredients yet.",
     cure=(
-        "Attach them as a JSON file, paste it, name a file of the data folder, or send the keys, for example: "
+        "Attach them as a JSON file, paste it, name a file of the data folder, or send its keys, like: "
         '{"ingredients": [{"name": "Soya", "price_per_kg": 0.5, "properties": {"protein": 48}}, '
         '{"name": "Maize", "price_per_kg": 0.2, "properties": {"protein": 8}}], '
         '"targets": {"protein": {"min": 20}}, "batch_kg": 1000}'

@@ -23,6 +23,7 @@ from langchain.agents.middleware import (
     ToolRetryMiddleware,
 )
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
+from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
@@ -162,7 +163,7 @@ class AnswerProblems(Middleware):
         return {"problem": unsolved} if unsolved else None
 
 
-def context_of(runtime: Runtime[Any]) -> Context:
+def context_of(runtime: Runtime[Any] | ToolRuntime[Any, Any]) -> Context:
     """The assistant's settings; the defaults where the graph runs without any."""
     given = getattr(runtime, "context", None)
     if isinstance(given, Mapping):

@@ -49,9 +49,9 @@ def add_usage(old: Usage | None, new: Usage | None) -> Usage:
 class Outcome(TypedDict, total=False):
     """What a run comes to: the results of this turn, what went wrong with it, and what it cost."""
 
-    result: Annotated[dict[str, Any], OmitFromInput, merge_result]
+    result: Annotated[dict[str, Any], merge_result]
     problem: Annotated[Problem | None, OmitFromInput]
-    usage: Annotated[Usage, OmitFromInput, add_usage]
+    usage: Annotated[Usage, add_usage]
 
 
 class AgentState(Outcome, total=False):

@@ -24,10 +24,10 @@ NO_PLAN: Final = Problem(
     code="missing_plan",
     message="There is no plan yet.",
     cure=(
-        "Attach it as a JSON file, paste it, name a file of the data folder, or send its keys, for example: "
+        "Attach it as a JSON file, paste it, name a file of the data folder, or send its keys, like: "
         '{"start_date": "2026-03-02", "tasks": [{"id": "dig", "optimistic_days": 2, "likely_days": 3, '
-        '"pessimistic_days": 6}, {"id": "pour", "optimistic_days": 1, "likely_days": 1, "pessimistic_days": 2, '
-        '"depends_on": ["dig"]}]}'
+        '"pessimistic_days": 6}, {"id": "pour", "optimistic_days": 1, "likely_days": 1, '
+        '"pessimistic_days": 2, "depends_on": ["dig"]}]}'
     ),
 )
 

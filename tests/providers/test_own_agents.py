@@ -19,11 +19,19 @@ from tests.providers.runs import MODELS, Fake, run
 
 EXAMPLES = Path(__file__).parents[2] / "graphs" / "examples"
 # What a model would say to a tool; those that are not here take no arguments.
-ARGUMENTS: dict[str, dict[str, Any]] = {}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "geometer": {"task": "Inspect and orient it."},
+    "estimator": {"task": "Estimate 4 copies in PETG."},
+    "estimate_print": {"material": "PETG", "copies": 4},
+    "analyst": {"task": "Orders by region?"},
+    "query": {"sql": "SELECT region, count(*) AS orders FROM data GROUP BY 1"},
+}
 SECTIONS = {
     "projects": {"schedule", "finish", "gantt"},
     "trials": {"design", "survival", "interim"},
     "formulation": {"blend", "batch"},
+    "printing": {"inspection", "orientation", "estimate"},
+    "analytics": {"profile", "table", "chart"},
 }
 
 
