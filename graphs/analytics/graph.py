@@ -6,6 +6,7 @@ import base64
 from typing import Any, Final
 
 from langchain.agents import create_agent
+from langgraph.graph.state import CompiledStateGraph
 
 from graphs.analytics import offline
 from graphs.analytics.state import DataInput, SqlInput, State
@@ -68,7 +69,7 @@ analyst = sub_agent(
     state_schema=State,
     reads=("data", "asked_sql"),
 )
-graph = create_agent(
+graph: CompiledStateGraph[Any, Context, Any, Any] = create_agent(
     OfflineChatModel(rule=offline.supervisor),
     [analyst, chart],
     system_prompt=SUPERVISOR,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from langchain.agents import create_agent
+from langgraph.graph.state import CompiledStateGraph
 
 from graphs.formulation.offline import script
 from graphs.formulation.state import Recipe, State, read_recipe
@@ -32,7 +33,7 @@ NO_RECIPE: Final = Problem(
     ),
 )
 
-graph = create_agent(
+graph: CompiledStateGraph[Any, Context, Any, Any] = create_agent(
     OfflineChatModel(rule=script),
     [solve_blend, write_batch_sheet],
     system_prompt=PROMPT,

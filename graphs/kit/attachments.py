@@ -59,7 +59,7 @@ def take_files(said: Sequence[HumanMessage]) -> tuple[list[File], list[HumanMess
         taken: list[File] = []
         for block in message.content:
             file = _file(block) if isinstance(block, Mapping) else None
-            blocks.append({"type": "text", "text": f"[attached: {file.name}]"} if file else block)
+            blocks.append({"type": "text", "text": f"\n[attached: {file.name}]"} if file else block)
             taken += [file] if file else []
         if taken:
             changed.append(message.model_copy(update={"content": blocks}))

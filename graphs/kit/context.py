@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+from langgraph.prebuilt import ToolRuntime
+from langgraph.runtime import Runtime
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -29,3 +32,11 @@ class Context(BaseModel):
     max_tokens: Annotated[int, Field(ge=1, description="Of one run, in and out, sub-agents included.")] = (
         1_000_000
     )
+
+
+def context_of(runtime: Runtime[Any] | ToolRuntime[Any, Any]) -> Context:
+    """The assistant's settings; the defaults where the graph runs without any."""
+    given = runtime.context
+    if isinstance(given, Mapping):
+        return Context.model_validate(given)
+    return given if isinstance(given, Context) else Context()

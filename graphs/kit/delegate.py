@@ -15,8 +15,8 @@ from langchain_core.tools import BaseTool, tool
 from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
 
-from graphs.kit.context import Context
-from graphs.kit.middleware import context_of, problem_message, standard, unsolved_problem
+from graphs.kit.context import Context, context_of
+from graphs.kit.middleware import problem_message, standard, unsolved_problem
 from graphs.kit.offline import OfflineChatModel, Rule
 from graphs.kit.state import ToolAgentState, Usage
 

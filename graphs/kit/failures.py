@@ -1,29 +1,61 @@
-"""What callers are told when the model's provider fails.
+"""What happens when the model's provider fails: patience, and then a clear word to the caller.
 
 The server shows a caller the message of Python's own kinds of error, and of any other kind only that an
-internal error occurred. So a provider's error is raised as a RuntimeError that says what to do.
+internal error occurred. So what lasts is raised as a RuntimeError that names the cause and the cure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import stamina
 from langchain_core import exceptions
 
-from graphs.kit.policies import is_transient
+from graphs.kit.policies import is_transient, retry_after_seconds
 
-MAX_TOLD_CHARACTERS = 400
+MODEL_ATTEMPTS: Final = 4
+LONGEST_WAIT_SECONDS: Final = 60.0
+"""A provider that asks for more is not waited for."""
+PATIENCE_SECONDS: Final = 100.0
+MAX_TOLD_CHARACTERS: Final = 400
+
+T = TypeVar("T")
 
 
-class ModelFailedError(RuntimeError):
-    """The model could not answer; the message names the cause and the cure."""
+class ModelFailedError(exceptions.ModelError, RuntimeError):
+    """The model could not answer; the message names the cause and the cure. Trying again was tried."""
 
 
-def explain(error: Exception) -> ModelFailedError | None:
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Call a model, again after faults that may pass, as soon as the provider says that it may.
+
+    Raises:
+        ModelFailedError: The provider refuses, or the fault lasts.
+    """
+    try:
+        async for attempt in stamina.retry_context(
+            on=_wait, attempts=MODEL_ATTEMPTS, timeout=PATIENCE_SECONDS, wait_initial=0.5, wait_max=8.0
+        ):
+            with attempt:
+                return await call()
+    except Exception as error:
+        what = _explain(error)
+        if what is None:
+            raise
+        raise ModelFailedError(what) from error
+    raise AssertionError("stamina ends with an answer or an error")
+
+
+def _wait(error: Exception) -> bool | float:
+    wait_seconds = retry_after_seconds(error)
+    if wait_seconds is None or not is_transient(error):
+        return is_transient(error)
+    return wait_seconds if wait_seconds <= LONGEST_WAIT_SECONDS else False
+
+
+def _explain(error: Exception) -> str | None:
     """What a model call's error means to a caller; None if it was not the provider's."""
-    what = _what(error)
-    return ModelFailedError(what) if what else None
-
-
-def _what(error: Exception) -> str | None:
     told = str(error)[:MAX_TOLD_CHARACTERS]
     match error:
         case exceptions.ModelAuthenticationError() | exceptions.ModelPermissionDeniedError():

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from langchain.agents.middleware import hook_config
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langgraph.graph import END
 from langgraph.runtime import Runtime
+from langgraph.types import Command
 
 from graphs.kit.attachments import File, said_object, take_files
 from graphs.kit.context import Context
@@ -31,7 +33,7 @@ NEW_TURN: Final[dict[str, Any]] = {"result": None, "problem": None, "usage": Non
 
 _FILE_NAME: Final = re.compile(r"[\w./-]*\w\.(?:csv|parquet|stl|json)\b", re.IGNORECASE)
 
-Check = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+Check = Callable[[Any], Awaitable[dict[str, Any]]]
 
 
 class Intake(Middleware):
@@ -98,6 +100,27 @@ def json_intake(
         return told
 
     return Intake(check, accept=lambda file: file.json_object(known))
+
+
+def intake_node(check: Check, accepted: str) -> Callable[..., Awaitable[Any]]:
+    """The first node of a graph that is written by hand: clears the last turn's results, checks the input.
+
+    Args:
+        check: Gets the state; returns an update, or raises InputProblem, which ends the run with an answer.
+        accepted: The node that follows.
+    """
+
+    async def intake(state: dict[str, Any]) -> Command[str]:
+        said = said_now(state.get("messages", []))
+        try:
+            check_prompt(said)
+            update = await check(state)
+        except InputProblem as problem:
+            messages = [*cut_overlong(said), AIMessage(str(problem))]
+            return Command(goto=END, update={**NEW_TURN, "problem": problem.problem, "messages": messages})
+        return Command(goto=accepted, update={**NEW_TURN, **update})
+
+    return intake
 
 
 def said_now(messages: Sequence[AnyMessage]) -> list[HumanMessage]:

@@ -13,7 +13,6 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-import stamina
 from langchain.agents.middleware import (
     AgentMiddleware,
     ExtendedModelResponse,
@@ -23,22 +22,18 @@ from langchain.agents.middleware import (
     ToolRetryMiddleware,
 )
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
-from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from graphs.kit.context import Context
-from graphs.kit.failures import ModelFailedError, explain
-from graphs.kit.model import OFFLINE, model_name, named_model
+from graphs.kit.context import Context, context_of
+from graphs.kit.failures import ModelFailedError, patiently
+from graphs.kit.model import OFFLINE, model_name, named_model, settings_of
 from graphs.kit.offline import this_turn
 from graphs.kit.offload import OffloadTimeoutError
-from graphs.kit.policies import is_transient, retry_after_seconds
+from graphs.kit.policies import is_transient
 from graphs.kit.problems import InputProblem, Problem
 from graphs.kit.state import ToolAgentState, Usage, add_usage
 
-MODEL_ATTEMPTS: Final = 4
-LONGEST_WAIT_SECONDS: Final = 60.0
-PATIENCE_SECONDS: Final = 180.0
 UNREADABLE_ANSWERS: Final = 3
 
 Middleware = AgentMiddleware[Any, Context, Any]
@@ -72,14 +67,15 @@ class ChooseModel(Middleware):
         name = wanted.model or model_name()
         if name == OFFLINE:
             return await handler(request)
-        settings = {} if wanted.temperature is None else {"temperature": wanted.temperature}
         names = [name, *filter(None, [os.environ.get("MODEL_FALLBACK", "").strip()])]
-        for name in names[:-1]:
+        for last, name in enumerate(names, start=1 - len(names)):
+            model = await named_model(name)
             try:
-                return await handler(request.override(model=await named_model(name), model_settings=settings))
+                return await handler(request.override(model=model, model_settings=settings_of(wanted)))
             except ModelFailedError:
-                continue
-        return await handler(request.override(model=await named_model(names[-1]), model_settings=settings))
+                if not last:
+                    raise
+        raise AssertionError("the last model answers or fails")
 
 
 class RetryModel(Middleware):
@@ -87,18 +83,7 @@ class RetryModel(Middleware):
 
     async def awrap_model_call(self, request: Request, handler: Ask) -> ModelResponse[Any]:
         """Call until it answers, or raise ModelFailedError."""
-        try:
-            async for attempt in stamina.retry_context(
-                on=_retry, attempts=MODEL_ATTEMPTS, timeout=PATIENCE_SECONDS, wait_initial=0.5, wait_max=8.0
-            ):
-                with attempt:
-                    return await handler(request)
-        except Exception as error:
-            explained = explain(error)
-            if explained is None:
-                raise
-            raise explained from error
-        raise AssertionError("stamina ends with an answer or an error")
+        return await patiently(lambda: handler(request))
 
 
 class Budget(Middleware):
@@ -117,7 +102,7 @@ class Budget(Middleware):
                 return _end(problem, used)
             response = await handler(request)
             answer = next(each for each in response.result if isinstance(each, AIMessage))
-            used = add_usage(used, _usage_of(answer))
+            used = add_usage(used, usage_of(answer))
             if answer.invalid_tool_calls:
                 # Nothing of it is done or kept: no provider takes back what it cannot read itself.
                 request = _with_complaint(original, answer)
@@ -163,14 +148,6 @@ class AnswerProblems(Middleware):
         return {"problem": unsolved} if unsolved else None
 
 
-def context_of(runtime: Runtime[Any] | ToolRuntime[Any, Any]) -> Context:
-    """The assistant's settings; the defaults where the graph runs without any."""
-    given = getattr(runtime, "context", None)
-    if isinstance(given, Mapping):
-        return Context.model_validate(given)
-    return given if isinstance(given, Context) else Context()
-
-
 def problem_message(problem: Problem, *, name: str, tool_call_id: str) -> ToolMessage:
     """A tool's answer that tells a problem."""
     text = f"{problem['message']} {problem['cure']}"
@@ -210,7 +187,8 @@ def _end(problem: Problem, used: Usage) -> ExtendedModelResponse[Any]:
     )
 
 
-def _usage_of(answer: AIMessage) -> Usage:
+def usage_of(answer: AIMessage) -> Usage:
+    """What one answer of the model has cost."""
     told = answer.usage_metadata
     return Usage(
         model_calls=1,
@@ -227,13 +205,6 @@ def _with_complaint(request: Request, answer: AIMessage) -> Request:
     )
     prompt = f"{request.system_message.text if request.system_message else ''}\n\n{complaint}"
     return request.override(system_message=SystemMessage(prompt.strip()))
-
-
-def _retry(error: Exception) -> bool | float:
-    wait_seconds = retry_after_seconds(error)
-    if wait_seconds is None or not is_transient(error):
-        return is_transient(error)
-    return wait_seconds if wait_seconds <= LONGEST_WAIT_SECONDS else False
 
 
 def _is_transient(error: Exception) -> bool:

@@ -10,16 +10,16 @@ import asyncio
 import itertools
 import os
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from langchain.chat_models import init_chat_model
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage
-from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
+from langgraph.runtime import Runtime
 
-from graphs.kit.failures import ModelFailedError
+from graphs.kit.context import Context, context_of
+from graphs.kit.failures import ModelFailedError, patiently
 from graphs.kit.offline import OfflineChatModel, Rule
 from graphs.kit.offload import in_thread
 from graphs.kit.policies import MODEL_TIMEOUT_SECONDS
@@ -51,23 +51,32 @@ async def named_model(name: str) -> BaseChatModel:
     return models[name]
 
 
-def chat_model(rule: Rule, tools: Sequence[BaseTool]) -> Runnable[LanguageModelInput, AIMessage]:
-    """The deployment's model for a node of a graph that is written by hand, with its tools bound.
+async def ask_model(
+    rule: Rule, said: Sequence[BaseMessage], runtime: Runtime[Any], **config: Any
+) -> AIMessage:
+    """Ask the assistant's model, or the deployment's, in a node of a graph that is written by hand.
 
     Args:
         rule: What the offline model does; a real model decides by itself.
-        tools: What the model may call.
+        said: The conversation.
+        runtime: The node's runtime.
+        config: Keys of the call's RunnableConfig, for example `tags`.
 
     Raises:
-        ModelFailedError: The provider's package or its key is missing; the message says which.
+        ModelFailedError: The provider refuses or stays away, or its package or key is missing.
     """
-    name = model_name()
-    models = _models.setdefault(asyncio.get_running_loop(), {})
-    if name == OFFLINE:
-        model: BaseChatModel = OfflineChatModel(rule=rule)
-    else:
-        model = models[name] = models.get(name) or _make(name)
-    return model.bind_tools(tools) if tools else model
+    context = context_of(runtime)
+    name = context.model or model_name()
+    model = OfflineChatModel(rule=rule) if name == OFFLINE else await named_model(name)
+    bound = model.bind(**({} if name == OFFLINE else settings_of(context)))
+    messages = list(said) if not context.prompt else [SystemMessage(context.prompt), *said]
+    asked: Any = config
+    return await patiently(lambda: bound.ainvoke(messages, asked))
+
+
+def settings_of(context: Context) -> dict[str, Any]:
+    """What an assistant sets of each call."""
+    return {} if context.temperature is None else {"temperature": context.temperature}
 
 
 def _make(name: str) -> BaseChatModel:

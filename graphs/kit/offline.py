@@ -117,9 +117,9 @@ def this_turn(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
 
 
 def user_text(messages: Sequence[BaseMessage]) -> str:
-    """What the user said last, as text; empty when the user said nothing."""
+    """What the user said last, as text without the names of attachments; empty when the user said nothing."""
     first = next(iter(this_turn(messages)), None)
-    return first.text if isinstance(first, HumanMessage) else ""
+    return re.sub(r"\n\[attached: [^\n]*", "", first.text) if isinstance(first, HumanMessage) else ""
 
 
 def tool_outputs(messages: Sequence[BaseMessage]) -> dict[str, str]:

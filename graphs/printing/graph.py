@@ -6,6 +6,7 @@ import base64
 from typing import Any, Final
 
 from langchain.agents import create_agent
+from langgraph.graph.state import CompiledStateGraph
 
 from graphs.kit.attachments import File
 from graphs.kit.context import Context
@@ -71,7 +72,7 @@ estimator = sub_agent(
     state_schema=State,
     reads=("part", "settings"),
 )
-graph = create_agent(
+graph: CompiledStateGraph[Any, Context, Any, Any] = create_agent(
     OfflineChatModel(rule=offline.supervisor),
     [geometer, estimator],
     system_prompt=SUPERVISOR,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from langchain.agents import create_agent
+from langgraph.graph.state import CompiledStateGraph
 
 from graphs.kit.context import Context
 from graphs.kit.intake import json_intake
@@ -32,7 +33,7 @@ NO_PLAN: Final = Problem(
 )
 
 
-graph = create_agent(
+graph: CompiledStateGraph[Any, Context, Any, Any] = create_agent(
     OfflineChatModel(rule=script),
     [find_critical_path, simulate_finish, draw_gantt],
     system_prompt=PROMPT,

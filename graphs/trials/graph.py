@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from langchain.agents import create_agent
+from langgraph.graph.state import CompiledStateGraph
 
 from graphs.kit.context import Context
 from graphs.kit.intake import json_intake
@@ -40,7 +41,7 @@ def check_sections(state: Mapping[str, Any]) -> None:
             parse_input(model, state[key], key=key)
 
 
-graph = create_agent(
+graph: CompiledStateGraph[Any, Context, Any, Any] = create_agent(
     OfflineChatModel(rule=script),
     [size_trial, compare_groups, judge_look],
     system_prompt=PROMPT,

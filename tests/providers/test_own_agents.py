@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -107,6 +108,45 @@ async def test_every_tool_of_every_agent(sdk: Sdk, fake: Fake, context: dict[str
     )
     assert second.error is None
     assert second.values["usage"] == pytest.approx(usage, rel=0.2), "each run is counted by itself"
+
+
+async def test_support_asks_the_model_and_then_a_human(sdk: Sdk, fake: Fake, context: dict[str, Any]) -> None:
+    fake.mind = in_turn(Answer(text="refunds"), Answer(text="We are sorry. [REF-1]"))
+    ended = await run(sdk, "support", example("support"), context)
+    assert ended.error is None
+    assert not fake.refused, fake.refused[:3]
+    assert ended.values["draft"] == "We are sorry. [REF-1]"
+    assert ended.values["usage"]["model_calls"] == len(fake.requests) >= 2
+    fake.faults = [Fault(401)]
+    ended = await run(sdk, "support", example("support"), context)
+    assert ended.error is not None
+    assert "refused the server's key" in ended.error["message"]
+
+
+async def test_a_sub_agents_problem_is_its_models_to_correct(
+    sdk: Sdk, fake: Fake, context: dict[str, Any]
+) -> None:
+    asks, right = calls(Call("analyst", {"task": "?"})), {"sql": "SELECT 1 AS one FROM data LIMIT 1"}
+    wrong = calls(Call("query", {"sql": "SELECT nothing FROM data"}))
+    fake.mind = in_turn(asks, wrong, calls(Call("query", right)), DONE)
+    ended = await run(sdk, "analytics", example("analytics"), context)
+    assert ended.error is None
+    assert (ended.values.get("problem"), ended.values["result"]["table"]["rows"]) == (None, [[1]])
+    fake.mind = in_turn(asks, wrong, DONE)
+    ended = await run(sdk, "analytics", example("analytics"), context)
+    assert ended.values["problem"]["code"] == "sql_refused"
+    assert not fake.refused, fake.refused[:3]
+
+
+async def test_runs_at_once_on_loops_of_their_own_have_clients_of_their_own(
+    server_urls: dict[str, str], fake: Fake, context: dict[str, Any]
+) -> None:
+    async with plain_http(server_urls["isolated"]) as http:
+        sdk: Sdk = LangGraphClient(http)
+        runs = [run(sdk, "projects", example("projects"), context) for _ in range(24)]
+        ended = await asyncio.gather(*runs)
+    assert [each.error for each in ended] == [None] * 24
+    assert all(set(each.values["result"]) == SECTIONS["projects"] for each in ended)
 
 
 @pytest.mark.parametrize(
