@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
 from tests.contract.api import Sdk
 from tests.contract.conftest import plain_http
+from tests.contract.engines import Services
 from tests.providers.answers import Answer, Asked, Call, Fault, Mind
 from tests.providers.anthropic_fake import AnthropicFake
 from tests.providers.openai_fake import OpenAIFake
@@ -136,6 +139,24 @@ async def test_a_sub_agents_problem_is_its_models_to_correct(
     ended = await run(sdk, "analytics", example("analytics"), context)
     assert ended.values["problem"]["code"] == "sql_refused"
     assert not fake.refused, fake.refused[:3]
+
+
+async def test_bulk_data_is_not_copied_into_every_checkpoint(
+    sdk: Sdk, fake: Fake, context: dict[str, Any], services: Services
+) -> None:
+    head, *orders = (EXAMPLES / "orders.csv").read_text(encoding="utf-8").splitlines()
+    chance = random.Random(0)  # noqa: S311
+    rows = (f"{n},{chance.choice(orders).partition(',')[2]}" for n in range(30_000))
+    csv = "\n".join([head, *rows])
+    given = {"data": {"csv": csv}, "messages": [{"role": "user", "content": "Orders?"}]}
+    with psycopg.connect(f"{services.postgres_uri.rsplit('/', 1)[0]}/shared", autocommit=True) as database:
+        size = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r'"
+        before: Any = (database.execute(size).fetchone() or [0])[0]
+        ended = await run(sdk, "analytics", given, context)
+        after: Any = (database.execute(size).fetchone() or [0])[0]
+    assert ended.error is None
+    assert set(ended.values["result"]) == SECTIONS["analytics"]
+    assert after - before <= 2 * len(csv)
 
 
 async def test_runs_at_once_on_loops_of_their_own_have_clients_of_their_own(
