@@ -45,10 +45,15 @@ Step = str | Call
 Rule = Callable[[Sequence[BaseMessage]], Step]
 
 
+def no_script(messages: Sequence[BaseMessage]) -> Step:
+    """The rule of an agent that has none."""
+    return "This agent has no script for the offline model: set MODEL to a real one."
+
+
 class OfflineChatModel(BaseChatModel):
     """A chat model whose answers come from a rule instead of a network."""
 
-    rule: Rule
+    rule: Rule = no_script
     tool_names: frozenset[str] = frozenset()
 
     @property

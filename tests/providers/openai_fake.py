@@ -9,7 +9,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.providers import responses_fake
 from tests.providers.answers import Answer, Asked, Fault, LostError, Mind, obeys, pieces
 from tests.providers.strictness import Json, RefusedError, is_schema_of_object, mapping
 
@@ -30,7 +31,7 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 class OpenAIFake:
-    """Serves `/v1/chat/completions`."""
+    """Serves `/v1/chat/completions` and `/v1/responses`."""
 
     def __init__(self, mind: Mind = obeys) -> None:
         """Answer as `mind` decides."""
@@ -43,15 +44,30 @@ class OpenAIFake:
         """What happens to the next requests, one each."""
         self.asked_at: list[float] = []
         """When each request came, in seconds of a clock."""
-        self.app = Starlette(routes=[Route("/v1/chat/completions", self._complete, methods=["POST"])])
+        routes = {"/v1/chat/completions": self._complete, "/v1/responses": self._respond}
+        self.app = Starlette(routes=[Route(path, take, methods=["POST"]) for path, take in routes.items()])
 
     async def _complete(self, request: Request) -> Response:
+        return await self._answer(request, _check, _whole, _streamed)
+
+    async def _respond(self, request: Request) -> Response:
+        return await self._answer(
+            request, responses_fake.check, responses_fake.whole, responses_fake.streamed
+        )
+
+    async def _answer(
+        self,
+        request: Request,
+        check: Callable[[Json], Asked],
+        whole: Callable[[Json, Answer], Json],
+        streamed: Callable[..., AsyncIterator[bytes]],
+    ) -> Response:
         self.asked_at.append(time.monotonic())
         fault = self.faults.pop(0) if self.faults else None
         try:
             _fail(fault)
             body = await _body(request)
-            asked = _check(body)
+            asked = check(body)
         except RefusedError as refused:
             self.refused += [] if fault else [refused]
             error = {
@@ -64,10 +80,9 @@ class OpenAIFake:
         self.requests.append(body)
         answer = self.mind(asked)
         if body.get("stream"):
-            return StreamingResponse(
-                _streamed(body, answer, lost=fault is not None), media_type="text/event-stream"
-            )
-        return JSONResponse(_whole(body, answer))
+            events = streamed(body, answer, lost=fault is not None)
+            return StreamingResponse(events, media_type="text/event-stream")
+        return JSONResponse(whole(body, answer))
 
 
 def _fail(fault: Fault | None) -> None:

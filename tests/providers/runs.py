@@ -11,7 +11,11 @@ from tests.providers.openai_fake import OpenAIFake
 
 Fake = OpenAIFake | AnthropicFake
 
-MODELS = {"openai": "openai:gpt-4.1-mini", "anthropic": "anthropic:claude-sonnet-4-6"}
+MODELS = {
+    "openai": "openai:gpt-4.1-mini",
+    "responses": "openai:gpt-5.1-codex",  # which the client knows to speak that protocol
+    "anthropic": "anthropic:claude-sonnet-4-6",
+}
 
 
 @dataclass
