@@ -6,13 +6,14 @@ internal error occurred. So what lasts is raised as a RuntimeError that names th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import stamina
 from langchain_core import exceptions
 
-from graphs.kit.policies import is_transient, retry_after_seconds
+from graphs.kit.policies import MODEL_TIMEOUT_SECONDS, is_transient, retry_after_seconds
 
 MODEL_ATTEMPTS: Final = 4
 LONGEST_WAIT_SECONDS: Final = 60.0
@@ -38,7 +39,8 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
             on=_wait, attempts=MODEL_ATTEMPTS, timeout=PATIENCE_SECONDS, wait_initial=0.5, wait_max=8.0
         ):
             with attempt:
-                return await call()
+                async with asyncio.timeout(MODEL_TIMEOUT_SECONDS):
+                    return await call()
     except Exception as error:
         what = _explain(error)
         if what is None:
@@ -71,6 +73,8 @@ def _explain(error: Exception) -> str | None:
             return f"The conversation is too long for the model: start a new thread. It said: {told}"
         case exceptions.ModelError() if not error.is_retryable:
             return f"The model's provider refused the request. It said: {told}"
+        case TimeoutError():
+            return f"The model did not answer within {MODEL_TIMEOUT_SECONDS:g} s: ask for less at once."
     if is_transient(error):
         return f"The model's provider could not be reached, or broke off: try again later. It said: {told}"
     return None

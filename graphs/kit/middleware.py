@@ -27,6 +27,7 @@ from langgraph.types import Command
 
 from graphs.kit.context import Context, context_of
 from graphs.kit.failures import ModelFailedError, patiently
+from graphs.kit.history import with_every_call_answered
 from graphs.kit.model import OFFLINE, model_name, named_model, settings_of
 from graphs.kit.offline import this_turn
 from graphs.kit.offload import OffloadTimeoutError
@@ -67,15 +68,16 @@ class ChooseModel(Middleware):
         name = wanted.model or model_name()
         if name == OFFLINE:
             return await handler(request)
-        names = [name, *filter(None, [os.environ.get("MODEL_FALLBACK", "").strip()])]
-        for last, name in enumerate(names, start=1 - len(names)):
-            model = await named_model(name)
-            try:
-                return await handler(request.override(model=model, model_settings=settings_of(wanted)))
-            except ModelFailedError:
-                if not last:
-                    raise
-        raise AssertionError("the last model answers or fails")
+        request = request.override(
+            messages=with_every_call_answered(request.messages), model_settings=settings_of(wanted)
+        )
+        fallback = os.environ.get("MODEL_FALLBACK", "").strip()
+        try:
+            return await handler(request.override(model=await named_model(name)))
+        except ModelFailedError:
+            if not fallback:
+                raise
+        return await handler(request.override(model=await named_model(fallback)))
 
 
 class RetryModel(Middleware):

@@ -43,7 +43,7 @@ class AnthropicFake:
         self.refused: list[RefusedError] = []
         self.mind = mind
         """What decides on the answers; a test may change it."""
-        self.faults: list[Fault] = []
+        self.faults: list[Fault | None] = []
         """What happens to the next requests, one each."""
         self.asked_at: list[float] = []
         """When each request came, in seconds of a clock."""

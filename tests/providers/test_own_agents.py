@@ -215,6 +215,21 @@ async def test_what_the_model_does_not_correct_is_a_problem_and_the_thread_goes_
     assert not fake.refused, fake.refused[:3]
 
 
+async def test_a_thread_whose_run_failed_amid_a_call_goes_on(
+    sdk: Sdk, fake: Fake, context: dict[str, Any]
+) -> None:
+    fake.mind = in_turn(calls(Call("analyst", {"task": "?"})))
+    thread_id = (await sdk.threads.create())["thread_id"]
+    fake.faults = [None, Fault(401)]
+    ended = await run(sdk, "analytics", example("analytics"), context, thread_id=thread_id)
+    assert ended.error is not None
+    assert "key" in ended.error["message"], "the sub-agent's failure is told as well"
+    fake.mind = in_turn(DONE)
+    ended = await run(sdk, "analytics", {"messages": ["Go on."]}, context, thread_id=thread_id)
+    assert (ended.error, ended.said) == (None, "Done.")
+    assert not fake.refused, fake.refused[:3]
+
+
 async def test_arguments_that_stay_unreadable_end_the_run_with_a_problem(
     sdk: Sdk, fake: Fake, context: dict[str, Any]
 ) -> None:
