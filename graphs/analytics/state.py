@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from graphs.kit.state import AgentState
+from graphs.kit.state import ToolAgentState
 
 MAX_INLINE: Final = 7_000_000
 
 
-class State(AgentState, total=False):
+class State(ToolAgentState, total=False):
     """Adds what a caller may send; `sql` is for one turn, so intake moves it to `asked_sql`."""
 
     data: dict[str, Any]

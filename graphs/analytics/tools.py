@@ -1,4 +1,4 @@
-"""What the sub-agents can call. The data stays in the state; models see summaries."""
+"""What the supervisor and the analyst can call. The data stays in the state; models see summaries."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from langgraph.types import Command
 from graphs.analytics.sql import profile_data, query_data
 from graphs.analytics.state import DataInput
 from graphs.kit.datafolder import read_data_file
+from graphs.kit.findings import found
 from graphs.kit.offload import in_process
-from graphs.kit.problems import InputProblem, parse_input
-from graphs.kit.team import found
+from graphs.kit.problems import parse_input
 
 WORK_SECONDS: Final = 20.0
 SHOWN_ROWS: Final = 10
@@ -30,20 +30,19 @@ Runtime = ToolRuntime[Any, Any]
 async def profile(runtime: Runtime) -> Command[Any]:
     """Profile the table: its columns with kinds, ranges and frequent values, as JSON."""
     value = await in_process(profile_data, await _content(runtime), timeout_seconds=WORK_SECONDS)
-    brief = {**value, "columns": value["columns"][:SHOWN_COLUMNS], "caller_sql": runtime.state["asked_sql"]}
+    brief = {
+        **value,
+        "columns": value["columns"][:SHOWN_COLUMNS],
+        "caller_sql": runtime.state.get("asked_sql"),
+    }
     return found(runtime, "profile", value, json.dumps(brief, ensure_ascii=False))
 
 
 @tool
-async def query(runtime: Runtime, sql: str) -> Command[Any] | str:
+async def query(runtime: Runtime, sql: str) -> Command[Any]:
     """Answer by one read-only DuckDB SELECT over the table `data`; the caller's own SQL goes before it."""
-    asked, content = runtime.state["asked_sql"], await _content(runtime)
-    try:
-        table = await in_process(query_data, content, asked or sql, timeout_seconds=WORK_SECONDS)
-    except InputProblem as problem:
-        if asked or not problem.problem["code"].startswith("sql_"):
-            raise
-        return str(problem)  # the model wrote this SQL, so the model corrects it
+    asked, content = runtime.state.get("asked_sql"), await _content(runtime)
+    table = await in_process(query_data, content, asked or sql, timeout_seconds=WORK_SECONDS)
     return found(runtime, "table", table, f"{_table_text(table)}\nSQL: {table['sql']}")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from graphs.kit.problems import parse_input
-from graphs.kit.state import AgentState
+from graphs.kit.state import ToolAgentState
 
 COST: Final = "cost"
 """The name under which the price a kg of the blend can be a target or the objective."""
@@ -18,7 +18,7 @@ Value = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
-class State(AgentState, total=False):
+class State(ToolAgentState, total=False):
     """The conversation with the recipe it is about."""
 
     ingredients: list[dict[str, Any]]

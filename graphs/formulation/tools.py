@@ -1,4 +1,4 @@
-"""What the formulation agent's members can do. The solver runs in a worker thread."""
+"""What the formulation agent can do. The solver runs in a worker thread."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from langgraph.types import Command
 
 from graphs.formulation.blend import batch_sheet, solve
 from graphs.formulation.state import read_recipe
+from graphs.kit.findings import found
 from graphs.kit.offload import in_thread
-from graphs.kit.team import found
 
 Runtime = ToolRuntime[Any, Any]
 
@@ -46,7 +46,7 @@ async def write_batch_sheet(runtime: Runtime) -> Command[Any] | str:
     """Write the amounts in kg for the batch, rounded so that they still add up, with the cost."""
     blend = runtime.state.get("result", {}).get("blend")
     if not blend:
-        return "There is no blend to weigh out yet: the formulator has to find one first."
+        return "There is no blend to weigh out yet: find one with solve_blend first."
     # The question may have changed what the input says, so the sheet follows the blend.
     recipe = read_recipe(runtime.state, objective=blend["objective"], batch_kg=blend["batch_kg"])
     value = batch_sheet(recipe, {line["ingredient"]: line["percent"] / 100 for line in blend["shares"]})

@@ -1,1 +1,1 @@
-"""What the agents share: model choice, the team builder, policies, off-loading, keyed effects, the guard."""
+"""What the agents share: models, middleware, intake, sub-agents, off-loading, keyed effects, the guard."""

@@ -45,10 +45,15 @@ Step = str | Call
 Rule = Callable[[Sequence[BaseMessage]], Step]
 
 
+def no_script(messages: Sequence[BaseMessage]) -> Step:
+    """The rule of an agent that has none."""
+    return "This agent has no script for the offline model: set MODEL to a real one."
+
+
 class OfflineChatModel(BaseChatModel):
     """A chat model whose answers come from a rule instead of a network."""
 
-    rule: Rule
+    rule: Rule = no_script
     tool_names: frozenset[str] = frozenset()
 
     @property
@@ -117,9 +122,9 @@ def this_turn(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
 
 
 def user_text(messages: Sequence[BaseMessage]) -> str:
-    """What the user said last, as text; empty when the user said nothing."""
+    """What the user said last, as text without the names of attachments; empty when the user said nothing."""
     first = next(iter(this_turn(messages)), None)
-    return first.text if isinstance(first, HumanMessage) else ""
+    return re.sub(r"\n\[attached: [^\n]*", "", first.text) if isinstance(first, HumanMessage) else ""
 
 
 def tool_outputs(messages: Sequence[BaseMessage]) -> dict[str, str]:
@@ -131,10 +136,21 @@ def tool_outputs(messages: Sequence[BaseMessage]) -> dict[str, str]:
     }
 
 
+def failure(messages: Sequence[BaseMessage]) -> str | None:
+    """What the first tool that failed in this turn said, if one did."""
+    answers = [message for message in this_turn(messages) if isinstance(message, ToolMessage)]
+    return next((message.text for message in answers if message.status == "error"), None)
+
+
 def in_order(*calls: Call, then: Callable[[Sequence[BaseMessage]], str]) -> Rule:
-    """A rule that calls each tool once a turn, in this order, and then says something."""
+    """A rule that calls each tool once a turn, in this order, and then says something.
+
+    When a tool tells a problem it says that instead: a rule cannot correct itself.
+    """
 
     def rule(messages: Sequence[BaseMessage]) -> Step:
+        if told := failure(messages):
+            return told
         done = tool_outputs(messages)
         for call in calls:
             if call.tool not in done:

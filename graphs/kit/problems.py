@@ -1,14 +1,16 @@
 """A user's mistake, told as an answer in the state instead of a crash of the run.
 
-A tool or an intake check raises `InputProblem`; the team builder (`kit/team.py`) turns it into the state
-key `problem` and a closing message. Anything else that is raised stays an error of the run.
+A tool or an intake check raises `InputProblem`. What intake finds (`kit/intake.py`) ends the run at once,
+with the state key `problem` and a message. What a tool finds (`kit/middleware.py`) goes back to the model,
+and stays in `problem` if the model leaves it unsolved. Anything else that is raised is an error of the run.
 """
 
 from __future__ import annotations
 
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from typing_extensions import TypedDict
 
 Model = TypeVar("Model", bound=BaseModel)
 

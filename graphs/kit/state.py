@@ -6,12 +6,26 @@ section for each tool that ran, so that tools which run side by side do not over
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
+from langchain import agents
+from langchain.agents.middleware.types import OmitFromInput
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
 
+# Pydantic, and so the server's schemas, cannot read the TypedDict of `typing` before Python 3.12.
+from typing_extensions import TypedDict
+
 from graphs.kit.problems import Problem
+
+
+class Usage(TypedDict, total=False):
+    """What one run has cost so far; tokens are counted as the provider tells them."""
+
+    model_calls: int
+    tool_calls: int
+    input_tokens: int
+    output_tokens: int
 
 
 def merge_result(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any]:
@@ -19,9 +33,32 @@ def merge_result(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict
     return {} if new is None else {**(old or {}), **new}
 
 
-class AgentState(TypedDict, total=False):
-    """Keys of every agent: the conversation, the results of this turn, and what was wrong with the input."""
+def add_usage(old: Usage | None, new: Usage | None) -> Usage:
+    """Add up two usages; None starts again from zero."""
+    if new is None:
+        return Usage(model_calls=0, tool_calls=0, input_tokens=0, output_tokens=0)
+    before = old or Usage()
+    return Usage(
+        model_calls=before.get("model_calls", 0) + new.get("model_calls", 0),
+        tool_calls=before.get("tool_calls", 0) + new.get("tool_calls", 0),
+        input_tokens=before.get("input_tokens", 0) + new.get("input_tokens", 0),
+        output_tokens=before.get("output_tokens", 0) + new.get("output_tokens", 0),
+    )
+
+
+class Outcome(TypedDict, total=False):
+    """What a run comes to: the results of this turn, what went wrong with it, and what it cost."""
+
+    result: Annotated[dict[str, Any], merge_result]
+    problem: Annotated[Problem | None, OmitFromInput]
+    usage: Annotated[Usage, add_usage]
+
+
+class AgentState(Outcome, total=False):
+    """The state of a graph that is written by hand: the conversation and the outcome."""
 
     messages: Annotated[list[AnyMessage], add_messages]
-    result: Annotated[dict[str, Any], merge_result]
-    problem: Problem | None
+
+
+class ToolAgentState(agents.AgentState[Any], Outcome, total=False):
+    """The state of an agent that `create_agent` builds."""

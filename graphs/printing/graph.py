@@ -1,49 +1,83 @@
-"""The printing agent: an inspector, an orienter and an estimator under a supervisor."""
+"""The printing agent: a supervisor whose tools are two sub-agents, a geometer and an estimator."""
 
 from __future__ import annotations
 
-from typing import Any
+import base64
+from typing import Any, Final
 
-from graphs.kit.problems import parse_input
-from graphs.kit.team import SubAgent, build_team
-from graphs.printing import prompts
+from langchain.agents import create_agent
+from langgraph.graph.state import CompiledStateGraph
+
+from graphs.kit.attachments import File
+from graphs.kit.context import Context
+from graphs.kit.delegate import sub_agent
+from graphs.kit.intake import Intake, named_file
+from graphs.kit.middleware import standard
+from graphs.kit.offline import OfflineChatModel
+from graphs.kit.problems import InputProblem, parse_input
+from graphs.printing import offline
 from graphs.printing.state import Part, Settings, State
 from graphs.printing.tools import estimate_print, inspect_part, orient_part
 
+SUPERVISOR: Final = """You prepare parts for 3D printing. The part was sent, and your helpers read it:
+never ask for it. Ask the geometer first, for the orientation too if support, time or cost matter; then the
+estimator for time, material or cost, naming the material and the number of copies if the user did. Ask
+only for what the user wants to know; if that is open, ask both for everything. At the end answer in a few
+plain sentences with the figures and the assumptions. Invent no figures."""
+GEOMETER: Final = """Inspect the part with inspect_part; find the best orientation with orient_part if the
+task asks for one. Then report the figures, and how to turn the part, in a few sentences."""
+ESTIMATOR: Final = "Estimate with estimate_print, then report time, material, cost and the assumptions."
 
-async def _intake(state: State) -> dict[str, Any]:
-    parse_input(Part, state.get("part"), key="part")
+
+async def check_input(state: dict[str, Any]) -> dict[str, Any]:
+    """Take the part that the message names, and refuse what is no part."""
+    part = state.get("part")
+    name = named_file(state)
+    if name and name.lower().endswith(".stl") and (not part or part.get("path")):
+        part = {**(part or {}), "path": name}
+    if part is None:
+        raise InputProblem(
+            "missing_part",
+            "There is no part yet.",
+            "Attach an STL file, name one of the data folder, or send it (as stl_base64, path), for example: "
+            '{"part": {"path": "bracket.stl", "unit": "mm"}}',
+        )
+    parse_input(Part, part, key="part")
     parse_input(Settings, state.get("settings", {}), key="settings")
-    return {}
+    return {"part": part} if part is not state.get("part") else {}
 
 
-graph = build_team(
-    State,
+def accept(file: File) -> dict[str, Any]:
+    """Take an attached STL, or JSON with a part or settings."""
+    if file.name.lower().endswith(".json"):
+        return file.json_object(("part", "settings"))
+    return {"part": {"stl_base64": base64.b64encode(file.content).decode()}}
+
+
+geometer = sub_agent(
+    "geometer",
+    "Is the mesh watertight, how large is it, where does it overhang, how should it lie on the bed?",
+    prompt=GEOMETER,
+    tools=[inspect_part, orient_part],
+    script=offline.geometer,
+    state_schema=State,
+    reads=("part", "settings"),
+)
+estimator = sub_agent(
+    "estimator",
+    "Time, material and cost of the print, after the geometer has inspected the part.",
+    prompt=ESTIMATOR,
+    tools=[estimate_print],
+    script=offline.estimator,
+    state_schema=State,
+    reads=("part", "settings"),
+)
+graph: CompiledStateGraph[Any, Context, Any, Any] = create_agent(
+    OfflineChatModel(rule=offline.supervisor),
+    [geometer, estimator],
+    system_prompt=SUPERVISOR,
+    middleware=[Intake(check_input, accept=accept), *standard()],
+    state_schema=State,
+    context_schema=Context,
     name="printing",
-    intake=_intake,
-    prompt=prompts.SUPERVISOR,
-    rule=prompts.supervise,
-    members=[
-        SubAgent(
-            name="inspector",
-            purpose="is the mesh watertight, how large is it, where does it overhang",
-            prompt=prompts.INSPECTOR,
-            tools=[inspect_part],
-            rule=prompts.inspect,
-        ),
-        SubAgent(
-            name="orienter",
-            purpose="how to lay the part on the bed for the least support",
-            prompt=prompts.ORIENTER,
-            tools=[orient_part],
-            rule=prompts.orient,
-        ),
-        SubAgent(
-            name="estimator",
-            purpose="time, material and cost of the print",
-            prompt=prompts.ESTIMATOR,
-            tools=[estimate_print],
-            rule=prompts.estimate,
-        ),
-    ],
 )

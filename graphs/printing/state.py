@@ -6,13 +6,13 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from graphs.kit.state import AgentState
+from graphs.kit.state import ToolAgentState
 
 MAX_STL_BYTES: Final = 10_000_000
 MM_PER_UNIT: Final = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4}
 
 
-class State(AgentState, total=False):
+class State(ToolAgentState, total=False):
     """The conversation with the part and the settings it is about."""
 
     part: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What the printing agent's members can do. The mesh work runs in a worker process."""
+"""What the printing agent's sub-agents can do. The mesh work runs in a worker process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
 
 from graphs.kit.datafolder import read_data_file
+from graphs.kit.findings import found
 from graphs.kit.offload import in_process
 from graphs.kit.problems import parse_input
-from graphs.kit.team import found
 from graphs.printing.estimate import estimate, print_seconds
 from graphs.printing.mesh import find_poses, inspect_mesh
 from graphs.printing.state import MAX_STL_BYTES, MM_PER_UNIT, Part, Settings, State

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from graphs.kit.problems import InputProblem, parse_input
-from graphs.kit.state import AgentState
+from graphs.kit.state import ToolAgentState
 
 MAX_TASKS: Final = 500
 MAX_SIMULATIONS: Final = 10_000  # times MAX_TASKS: 40 MB for each of the few arrays of a simulation
@@ -21,7 +21,7 @@ Days = Annotated[float, Field(ge=0, le=3_650, allow_inf_nan=False)]
 Date = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2200, 12, 31))]
 
 
-class State(AgentState, total=False):
+class State(ToolAgentState, total=False):
     """The input keys; they stay in the thread, so that a later question needs no data sent again."""
 
     tasks: list[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""What the project sub-agents can do; each reads the plan from the state."""
+"""What the projects agent can do; each tool reads the plan from the state."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from langchain_core.tools import tool
 from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
 
+from graphs.kit.findings import found
 from graphs.kit.offload import in_thread
 from graphs.kit.problems import InputProblem
-from graphs.kit.team import found
 from graphs.projects import schedule
 from graphs.projects.chart import gantt
 from graphs.projects.state import parse_plan

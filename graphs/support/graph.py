@@ -12,17 +12,20 @@ from __future__ import annotations
 import uuid
 from typing import Any, Final
 
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
+from typing_extensions import TypedDict
 
+from graphs.kit.context import Context
 from graphs.kit.effects import once
-from graphs.kit.model import chat_model
+from graphs.kit.intake import intake_node
+from graphs.kit.middleware import usage_of
+from graphs.kit.model import ask_model
 from graphs.kit.policies import MODEL_TIMEOUT_SECONDS, TOOL_TIMEOUT_SECONDS, TRANSIENT_RETRY
 from graphs.kit.problems import InputProblem
-from graphs.kit.team import intake_node
 from graphs.support import prompts
 from graphs.support.answers import read_answer
 from graphs.support.policy_book import CATEGORIES, OTHER, look_up
@@ -43,12 +46,12 @@ async def check_input(state: State) -> dict[str, Any]:
     return {**NEW_TURN, "messages": forget_proposals(state["messages"])}
 
 
-async def classify(state: State) -> dict[str, Any]:
+async def classify(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Sort the message into a category; what the model invents counts as `other`."""
     said = [SystemMessage(prompts.CLASSIFIER), HumanMessage(mask(customer_text(state["messages"])))]
-    answer = await chat_model(prompts.classify, []).ainvoke(said, _UNSTREAMED)
+    answer = await ask_model(prompts.classify, said, runtime, **_UNSTREAMED)
     category = answer.text.strip("\"'.` \n").lower()
-    return {"category": category if category in CATEGORIES else OTHER}
+    return {"category": category if category in CATEGORIES else OTHER, "usage": usage_of(answer)}
 
 
 async def look_up_policy(state: State) -> dict[str, Any]:
@@ -62,13 +65,13 @@ def is_trivial(state: State) -> bool:
     return short and all(policy["auto_reply"] for policy in state["policy"]) and not state["decision"]
 
 
-async def draft(state: State) -> dict[str, Any]:
+async def draft(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Write the reply, or write it anew after feedback or findings."""
     if is_trivial(state):
         # Nobody reads it before it leaves, so it is the policy's own words, whatever model is in use.
         return {"draft": prompts.write(prompts.brief(state))}
-    answer = await chat_model(prompts.write, []).ainvoke(prompts.brief(state), _UNSTREAMED)
-    return {"draft": answer.text.strip()}
+    answer = await ask_model(prompts.write, prompts.brief(state), runtime, **_UNSTREAMED)
+    return {"draft": answer.text.strip(), "usage": usage_of(answer)}
 
 
 async def check_compliance(state: State) -> Command[str]:
@@ -111,7 +114,7 @@ def after_approval(state: State) -> str:
     return steps.get(state["decision"]["type"], "human_approval")
 
 
-async def send_reply(state: State, runtime: Runtime[None]) -> dict[str, Any]:
+async def send_reply(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
     """Send the reply, once however often this node runs."""
     reply = state["draft"]
     thread_id = runtime.execution_info.thread_id if runtime.execution_info else None
@@ -141,8 +144,19 @@ async def leave_unanswered(state: State) -> dict[str, Any]:
     return {"result": {"reply": outcome}, "messages": [note]}
 
 
+class Case(TypedDict, total=False):
+    """What the sub-agents are given: all but the usage, so that theirs alone is added to it."""
+
+    messages: list[AnyMessage]
+    category: str
+    policy: list[dict[str, Any]]
+    draft: str
+    compliance: dict[str, list[str]]
+    decision: dict[str, Any]
+
+
 _triage = (
-    StateGraph(State)
+    StateGraph(State, context_schema=Context, input_schema=Case)
     .add_node("classify", classify, retry_policy=TRANSIENT_RETRY, timeout=MODEL_TIMEOUT_SECONDS)
     .add_node("look_up_policy", look_up_policy)
     .add_edge(START, "classify")
@@ -150,7 +164,7 @@ _triage = (
     .compile(name="triage")
 )
 _writer = (
-    StateGraph(State)
+    StateGraph(State, context_schema=Context, input_schema=Case)
     .add_node("draft", draft, retry_policy=TRANSIENT_RETRY, timeout=MODEL_TIMEOUT_SECONDS)
     .add_node("check_compliance", check_compliance, destinations=("draft", END))
     .add_edge(START, "draft")
@@ -158,7 +172,7 @@ _writer = (
     .compile(name="writer")
 )
 graph = (
-    StateGraph(State)
+    StateGraph(State, context_schema=Context)
     .add_node("intake", intake_node(check_input, accepted="triage"), destinations=("triage", END))
     .add_node("triage", _triage)
     .add_node("writer", _writer)

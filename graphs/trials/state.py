@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from graphs.kit.state import AgentState
+from graphs.kit.state import ToolAgentState
 
 MAX_SUBJECTS: Final = 20_000
 MAX_PER_GROUP: Final = 2**20
@@ -15,7 +15,7 @@ MAX_PER_GROUP: Final = 2**20
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
-class State(AgentState, total=False):
+class State(ToolAgentState, total=False):
     """Adds what a caller may send, at least one of the three; it stays for later turns of the thread."""
 
     design: dict[str, Any]

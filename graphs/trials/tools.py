@@ -1,4 +1,4 @@
-"""What the sub-agents can call; each reads its section of the input from the state."""
+"""What the trials agent can do; each tool reads its section of the input from the state."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from langchain_core.tools import tool
 from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
 
+from graphs.kit.findings import found
 from graphs.kit.offload import in_thread
 from graphs.kit.problems import parse_input
-from graphs.kit.team import found
 from graphs.trials.analysis import compare_survival, judge_interim
 from graphs.trials.design import size_design
 from graphs.trials.state import MODELS

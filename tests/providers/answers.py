@@ -33,12 +33,14 @@ class Call:
     """A tool is to be called."""
 
     tool: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    garbled: str | None = None
+    """What is streamed in place of the arguments."""
 
     @property
     def json(self) -> str:
         """The arguments, as they are streamed."""
-        return json.dumps(self.arguments)
+        return json.dumps(self.arguments) if self.garbled is None else self.garbled
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,20 @@ class Answer:
 
 
 Mind = Callable[[Asked], Answer]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens instead of an answer, once."""
+
+    status: int = 0
+    """0 breaks the connection off within the answer."""
+    headers: dict[str, str] = field(default_factory=dict)
+    message: str = "no"
+
+
+class LostError(Exception):
+    """Raised in the middle of an answer, so that the server closes the connection."""
 
 
 def obeys(asked: Asked) -> Answer:

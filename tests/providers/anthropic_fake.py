@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.providers.answers import Answer, Asked, Mind, obeys, pieces
+from tests.providers.answers import Answer, Asked, Fault, LostError, Mind, obeys, pieces
 from tests.providers.strictness import Json, RefusedError, is_schema_of_object, mapping
 
 KEY = "sk-ant-local"
@@ -40,25 +41,40 @@ class AnthropicFake:
         self.requests: list[Json] = []
         """The bodies that were taken."""
         self.refused: list[RefusedError] = []
-        self._mind = mind
+        self.mind = mind
+        """What decides on the answers; a test may change it."""
+        self.faults: list[Fault | None] = []
+        """What happens to the next requests, one each."""
+        self.asked_at: list[float] = []
+        """When each request came, in seconds of a clock."""
         self.app = Starlette(routes=[Route("/v1/messages", self._answer, methods=["POST"])])
 
     async def _answer(self, request: Request) -> Response:
         request_id = f"req_{uuid.uuid4().hex[:24]}"
         headers = {"request-id": request_id}
+        self.asked_at.append(time.monotonic())
+        fault = self.faults.pop(0) if self.faults else None
         try:
+            _fail(fault)
             body = await _body(request)
             asked = _check(body)
         except RefusedError as refused:
-            self.refused.append(refused)
+            self.refused += [] if fault else [refused]
             error = {"type": refused.kind, "message": refused.message}
             told = {"type": "error", "error": error, "request_id": request_id}
-            return JSONResponse(told, refused.status, headers)
+            return JSONResponse(told, refused.status, headers | refused.headers)
         self.requests.append(body)
-        answer = self._mind(asked)
+        answer = self.mind(asked)
         if body.get("stream"):
-            return StreamingResponse(_streamed(body, answer), headers=headers, media_type="text/event-stream")
+            events = _streamed(body, answer, lost=fault is not None)
+            return StreamingResponse(events, headers=headers, media_type="text/event-stream")
         return JSONResponse(_whole(body, answer), headers=headers)
+
+
+def _fail(fault: Fault | None) -> None:
+    if fault and fault.status:
+        kind = "rate_limit_error" if fault.status == 429 else "invalid_request_error"
+        raise RefusedError(fault.status, kind, fault.message, headers=fault.headers)
 
 
 async def _body(request: Request) -> Json:
@@ -129,8 +145,10 @@ def _check_messages(messages: list[Json], tools: list[str], model: str) -> Asked
         awaited = [block["id"] for block in blocks if block["type"] == "tool_use"]
         if role != "user":
             continue
-        results = [_text(block) for block in blocks if block["type"] == "tool_result"]
-        if not results:
+        if answered:
+            results += [_text(block) for block in blocks if block["type"] == "tool_result"]
+        else:
+            results = []
             user_text = "".join(block["text"] for block in blocks if block["type"] == "text")
     _check_answered(awaited, [], len(messages))
     if messages[-1]["role"] == "assistant" and model not in _TAKES_PREFILL:
@@ -210,26 +228,28 @@ def _whole(body: Json, answer: Answer) -> Json:
     }
 
 
-async def _streamed(body: Json, answer: Answer) -> AsyncIterator[bytes]:
+async def _streamed(body: Json, answer: Answer, *, lost: bool) -> AsyncIterator[bytes]:
     whole = _whole(body, answer)
     usage = {**whole["usage"], "output_tokens": 1}
     begun = {**whole, "content": [], "stop_reason": None, "usage": usage}
     yield _event("message_start", message=begun)
     for at, block in enumerate(whole["content"]):
-        for event in _block_events(at, block):
+        for event in _block_events(at, block, answer):
             yield event
+            if lost:
+                raise LostError
         if at == 0:
             yield _event("ping")
     delta = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
-    yield _event("message_delta", delta=delta, usage={"output_tokens": _tokens(answer)})
+    yield _event("message_delta", delta=delta, usage=whole["usage"])
     yield _event("message_stop")
 
 
-def _block_events(at: int, block: Json) -> Iterator[bytes]:
+def _block_events(at: int, block: Json, answer: Answer) -> Iterator[bytes]:
     is_text = block["type"] == "text"
     empty = {**block, "text": ""} if is_text else {**block, "input": {}}
     yield _event("content_block_start", index=at, content_block=empty)
-    whole = block["text"] if is_text else json.dumps(block["input"])
+    whole = block["text"] if is_text else answer.calls[at - bool(answer.text)].json
     for piece in pieces(whole):
         delta = (
             {"type": "text_delta", "text": piece}

@@ -9,7 +9,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.providers.answers import Answer, Asked, Mind, obeys, pieces
+from tests.providers import responses_fake
+from tests.providers.answers import Answer, Asked, Fault, LostError, Mind, obeys, pieces
 from tests.providers.strictness import Json, RefusedError, is_schema_of_object, mapping
 
 KEY = "sk-local-openai"
@@ -30,34 +31,64 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 class OpenAIFake:
-    """Serves `/v1/chat/completions`."""
+    """Serves `/v1/chat/completions` and `/v1/responses`."""
 
     def __init__(self, mind: Mind = obeys) -> None:
         """Answer as `mind` decides."""
         self.requests: list[Json] = []
         """The bodies that were taken."""
         self.refused: list[RefusedError] = []
-        self._mind = mind
-        self.app = Starlette(routes=[Route("/v1/chat/completions", self._complete, methods=["POST"])])
+        self.mind = mind
+        """What decides on the answers; a test may change it."""
+        self.faults: list[Fault | None] = []
+        """What happens to the next requests, one each."""
+        self.asked_at: list[float] = []
+        """When each request came, in seconds of a clock."""
+        routes = {"/v1/chat/completions": self._complete, "/v1/responses": self._respond}
+        self.app = Starlette(routes=[Route(path, take, methods=["POST"]) for path, take in routes.items()])
 
     async def _complete(self, request: Request) -> Response:
+        return await self._answer(request, _check, _whole, _streamed)
+
+    async def _respond(self, request: Request) -> Response:
+        return await self._answer(
+            request, responses_fake.check, responses_fake.whole, responses_fake.streamed
+        )
+
+    async def _answer(
+        self,
+        request: Request,
+        check: Callable[[Json], Asked],
+        whole: Callable[[Json, Answer], Json],
+        streamed: Callable[..., AsyncIterator[bytes]],
+    ) -> Response:
+        self.asked_at.append(time.monotonic())
+        fault = self.faults.pop(0) if self.faults else None
         try:
+            _fail(fault)
             body = await _body(request)
-            asked = _check(body)
+            asked = check(body)
         except RefusedError as refused:
-            self.refused.append(refused)
+            self.refused += [] if fault else [refused]
             error = {
                 "message": refused.message,
                 "type": refused.kind,
                 "param": refused.parameter,
                 "code": refused.code,
             }
-            return JSONResponse({"error": error}, refused.status)
+            return JSONResponse({"error": error}, refused.status, refused.headers)
         self.requests.append(body)
-        answer = self._mind(asked)
+        answer = self.mind(asked)
         if body.get("stream"):
-            return StreamingResponse(_streamed(body, answer), media_type="text/event-stream")
-        return JSONResponse(_whole(body, answer))
+            events = streamed(body, answer, lost=fault is not None)
+            return StreamingResponse(events, media_type="text/event-stream")
+        return JSONResponse(whole(body, answer))
+
+
+def _fail(fault: Fault | None) -> None:
+    if fault and fault.status:
+        kind = "insufficient_quota" if fault.status == 429 else "invalid_request_error"
+        raise RefusedError(fault.status, kind, fault.message, headers=fault.headers)
 
 
 async def _body(request: Request) -> Json:
@@ -211,7 +242,7 @@ def _whole(body: Json, answer: Answer) -> Json:
     return {**_head(body, "chat.completion"), "choices": [choice], "usage": _usage(body, answer)}
 
 
-async def _streamed(body: Json, answer: Answer) -> AsyncIterator[bytes]:
+async def _streamed(body: Json, answer: Answer, *, lost: bool) -> AsyncIterator[bytes]:
     head = _head(body, "chat.completion.chunk")
     wants_usage = bool(mapping(body.get("stream_options")).get("include_usage"))
 
@@ -222,6 +253,8 @@ async def _streamed(body: Json, answer: Answer) -> AsyncIterator[bytes]:
     yield chunk({"role": "assistant", "content": "" if answer.text else None, "refusal": None})
     for delta in _deltas(answer):
         yield chunk(delta)
+        if lost:
+            raise LostError
     yield chunk({}, _reason(answer))
     if wants_usage:
         yield _event({**head, "choices": [], "usage": _usage(body, answer)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Json = dict[str, Any]
@@ -18,6 +18,7 @@ class RefusedError(Exception):
     message: str
     parameter: str | None = None
     code: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 def mapping(value: Any) -> Json:

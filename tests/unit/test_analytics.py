@@ -14,7 +14,7 @@ import pytest
 
 from graphs.analytics import tools
 from graphs.analytics.graph import graph
-from graphs.analytics.prompts import plan_sql
+from graphs.analytics.offline import plan_sql
 from graphs.analytics.sql import profile_data, query_data
 from graphs.analytics.tools import chart_spec
 from graphs.kit.datafolder import EXAMPLES

@@ -1,7 +1,8 @@
-"""What every agent builds on: the team builder, off-loading, effects, policies, the data folder."""
+"""What every agent builds on: intake, middleware, off-loading, effects, policies, the data folder."""
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import threading
@@ -10,9 +11,12 @@ from typing import Any
 
 import anyio
 import httpx
+import httpx2
 import pytest
-from langchain_core.messages import AIMessage, ToolMessage
-from langchain_core.tools import BaseTool, tool
+from langchain.agents import create_agent
+from langchain_core.exceptions import ModelAuthenticationError, ModelConnectionError
+from langchain_core.messages import HumanMessage
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -21,14 +25,18 @@ from langgraph.runtime import Runtime
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, interrupt
 
+from graphs.kit.attachments import File, take_files
+from graphs.kit.context import Context
 from graphs.kit.datafolder import read_data_file
 from graphs.kit.effects import once
-from graphs.kit.offline import Call, in_order, tool_outputs
+from graphs.kit.findings import found
+from graphs.kit.intake import MAX_PROMPT_CHARACTERS, Intake
+from graphs.kit.middleware import standard
+from graphs.kit.offline import Call, OfflineChatModel, in_order, tool_outputs
 from graphs.kit.offload import OffloadTimeoutError, in_process, in_thread
 from graphs.kit.policies import is_transient
 from graphs.kit.problems import InputProblem
-from graphs.kit.state import AgentState
-from graphs.kit.team import MAX_PROMPT_CHARACTERS, SubAgent, build_team, found
+from graphs.kit.state import AgentState, ToolAgentState
 
 
 @tool
@@ -39,57 +47,68 @@ async def halve(value: int, runtime: ToolRuntime[Any, Any]) -> Command[Any]:
     return found(runtime, "half", {"value": value // 2}, f"half is {value // 2}")
 
 
-def halving_team(value: int, tools: list[BaseTool] | None = None) -> CompiledStateGraph[Any, Any, Any, Any]:
-    async def intake(state: dict[str, Any]) -> dict[str, Any]:
+def halver(value: int) -> CompiledStateGraph[Any, Any, Any, Any]:
+    async def check(state: dict[str, Any]) -> dict[str, Any]:
         return {}
 
-    member = SubAgent(
-        name="halver",
-        purpose="halves numbers",
-        prompt="Halve.",
-        tools=tools or [halve],
-        rule=in_order(Call("halve", value=value), then=lambda said: tool_outputs(said)["halve"]),
+    rule = in_order(Call("halve", value=value), then=lambda said: f"Done: {tool_outputs(said)['halve']}.")
+    middleware = [Intake(check, accept=lambda file: file.json_object(["number"])), *standard()]
+    return create_agent(
+        OfflineChatModel(rule=rule),
+        [halve],
+        middleware=middleware,
+        state_schema=ToolAgentState,
+        context_schema=Context,
     )
-    rule = in_order(
-        Call("ask_halver", task="halve it"), then=lambda said: f"Done: {tool_outputs(said)['halve']}."
-    )
-    return build_team(AgentState, name="halving", intake=intake, prompt="Lead.", rule=rule, members=[member])
 
 
-async def test_a_team_hands_over_computes_and_answers(no_blocking: None) -> None:
-    state = await halving_team(8).ainvoke({"messages": [{"role": "user", "content": "please"}]})
+async def test_an_agent_calls_its_tool_and_counts_what_it_spent(no_blocking: None) -> None:
+    state = await halver(8).ainvoke({"messages": [{"role": "user", "content": "please"}]})
     assert state["result"] == {"half": {"value": 4}}
     assert state["problem"] is None
     assert state["messages"][-1].text == "Done: half is 4."
-
-
-async def test_each_tool_call_is_answered(no_blocking: None) -> None:
-    # Real chat APIs refuse a conversation in which a tool call has no answer.
-    state = await halving_team(7).ainvoke({"messages": [{"role": "user", "content": "please"}]})
-    asked = {call["id"] for m in state["messages"] if isinstance(m, AIMessage) for call in m.tool_calls}
-    answered = {m.tool_call_id for m in state["messages"] if isinstance(m, ToolMessage)}
-    assert asked == answered
+    assert state["usage"] == {"model_calls": 2, "tool_calls": 1, "input_tokens": 0, "output_tokens": 0}
 
 
 async def test_a_tools_problem_is_an_answer_and_the_next_turn_is_clean(no_blocking: None) -> None:
-    graph = halving_team(7)
+    graph = halver(7)
     graph.checkpointer = InMemorySaver()
     config: Any = {"configurable": {"thread_id": "t"}}
     state = await graph.ainvoke({"messages": [{"role": "user", "content": "one"}]}, config)
     assert state["problem"] == {"code": "odd", "message": "7 is odd.", "cure": "Send an even number."}
     assert state["messages"][-1].text == "7 is odd. Send an even number."
 
-    better = halving_team(6)
+    better = halver(6)
     better.checkpointer = graph.checkpointer
-    state = await better.ainvoke({}, config)  # data only, no message: still a turn of its own
+    state = await better.ainvoke({"messages": []}, config)  # data only, no message: still a turn of its own
     assert state["problem"] is None
     assert state["result"] == {"half": {"value": 3}}
+    assert state["usage"]["model_calls"] == 2
 
 
 async def test_a_prompt_of_a_megabyte_is_answered_and_not_kept(no_blocking: None) -> None:
-    state = await halving_team(8).ainvoke({"messages": [{"role": "user", "content": "x" * 1_000_000}]})
+    state = await halver(8).ainvoke({"messages": [{"role": "user", "content": "x" * 1_000_000}]})
     assert state["problem"]["code"] == "prompt_too_long"
     assert sum(len(message.text) for message in state["messages"]) < MAX_PROMPT_CHARACTERS
+
+
+BASE64 = base64.b64encode(b"a,b").decode()
+BLOCKS: list[dict[str, Any]] = [
+    {"type": "file", "base64": BASE64, "mime_type": "text/csv", "extras": {"filename": "t.csv"}},
+    {"type": "file", "source_type": "base64", "data": BASE64, "filename": "t.csv"},
+    {"type": "file", "data": BASE64, "mimeType": "text/csv", "metadata": {"filename": "t.csv"}},
+    {"type": "file", "file": {"filename": "t.csv", "file_data": f"data:text/csv;base64,{BASE64}"}},
+    {"type": "document", "source": {"type": "text", "data": "a,b"}, "title": "t.csv"},
+    {"type": "text-plain", "text": "a,b", "title": "t.csv"},
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_file_is_read_as_each_interface_sends_it(block: dict[str, Any]) -> None:
+    content: Any = [{"type": "text", "text": "Average b?"}, block]
+    files, [message] = take_files([HumanMessage(content, id="m")])
+    assert files == [File("t.csv", b"a,b")]
+    assert (message.id, message.text) == ("m", "Average b?\n[attached: t.csv]")
 
 
 async def test_work_past_its_limit_is_ended(no_blocking: None) -> None:
@@ -143,6 +162,9 @@ def http_error(status: int) -> httpx.HTTPStatusError:
     ("error", "transient"),
     [
         (httpx.ConnectError("refused"), True),
+        (httpx2.ReadError("lost"), True),
+        (ModelConnectionError(), True),
+        (ModelAuthenticationError(), False),
         (ConnectionResetError(), True),
         (http_error(503), True),
         (http_error(429), True),

@@ -1,4 +1,4 @@
-"""What the models are told, and what the offline model does instead of them."""
+"""What the offline model does in the place of a real one: it knows a few forms of questions."""
 
 from __future__ import annotations
 
@@ -10,16 +10,7 @@ from typing import Final
 from langchain_core.messages import BaseMessage
 
 from graphs.analytics.sql import quoted
-from graphs.kit.offline import Call, Step, in_order, tool_outputs, user_text
-
-SUPERVISOR: Final = """You lead a small analytics team for a table that the user sent. First ask the profiler.
-If the user asked a question, or the profile names a caller_sql, ask the analyst, and then the charter. Then
-answer in a few sentences with the figures that the team found (invent none) and the SQL's assumptions."""
-PROFILER: Final = "Call `profile` once, then say in two sentences what stands out."
-ANALYST: Final = """Call `query` with one DuckDB SELECT over the table `data`, whose columns the profile lists
-(quote their names with double quotes, name computed columns); a caller_sql in the profile is run instead.
-If the database refuses, correct the SQL and call again, at most three times. Then state the answer."""
-CHARTER: Final = "Call `chart` once, then say in one sentence what it shows."
+from graphs.kit.offline import Call, Step, failure, in_order, tool_outputs, user_text
 
 NOT_UNDERSTOOD: Final = """No question was understood. The offline model answers the likes of: average price
 by region; total sales per month; how many orders by status; top 5 products by revenue. Any other question can
@@ -32,24 +23,24 @@ FILLER: Final = re.compile(r"\b(what|is|are|was|were|there|the|show|give|me|of|p
 TOP: Final = re.compile(r"top (?:(\d{1,3}) )?(.+?) by (.+)")
 
 
-def supervisor_rule(messages: Sequence[BaseMessage]) -> Step:
-    """Profile; if the question is understood, query and draw; then tell."""
-    if "ask_profiler" in tool_outputs(messages) and not _sql(messages):
-        return f"{_tell_profile(messages)}\n{NOT_UNDERSTOOD}"
-    return _answer(messages)
+def supervisor(messages: Sequence[BaseMessage]) -> Step:
+    """Have the question answered; if it was understood, draw; then tell."""
+    report = tool_outputs(messages).get("analyst", "")
+    calls = [Call("analyst", task=user_text(messages))]
+    if NOT_UNDERSTOOD not in report:
+        calls.append(Call("chart"))
+    return in_order(*calls, then=lambda said: "\n\n".join(tool_outputs(said).values()))(messages)
 
 
-_answer = in_order(
-    Call("ask_profiler", task="Profile the table."),
-    Call("ask_analyst", task="Answer the question by SQL."),
-    Call("ask_charter", task="Draw the answer."),
-    then=lambda messages: "\n".join(tool_outputs(messages)[tool] for tool in ("query", "chart")),
-)
-
-
-def analyst_rule(messages: Sequence[BaseMessage]) -> Step:
-    """Run the caller's SQL, or the SQL that the question means."""
-    return tool_outputs(messages).get("query") or Call("query", sql=_sql(messages) or "")
+def analyst(messages: Sequence[BaseMessage]) -> Step:
+    """Profile; run the caller's SQL, or the SQL that the question means; else describe the table."""
+    done = tool_outputs(messages)
+    if "profile" not in done or failure(messages):
+        return in_order(Call("profile"), then=_tell_profile)(messages)
+    sql = _sql(messages)
+    if sql is None:
+        return f"{_tell_profile(messages)}\n\n{NOT_UNDERSTOOD}"
+    return done.get("query") or Call("query", sql=sql)
 
 
 def _tell_profile(messages: Sequence[BaseMessage]) -> str:
@@ -59,10 +50,6 @@ def _tell_profile(messages: Sequence[BaseMessage]) -> str:
         about = f"{column['min']} to {column['max']}, {column['distinct']} different, {column['empty']} empty"
         lines.append(f"- {column['name']} ({column['kind']}): {about}")
     return "\n".join(lines)
-
-
-profiler_rule = in_order(Call("profile"), then=_tell_profile)
-charter_rule = in_order(Call("chart"), then=lambda messages: tool_outputs(messages)["chart"])
 
 
 def _sql(messages: Sequence[BaseMessage]) -> str | None:

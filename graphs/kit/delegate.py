@@ -1,0 +1,86 @@
+"""A sub-agent as a tool of its supervisor: the task goes in as text, the report comes back as the answer.
+
+The sub-agent has a conversation of its own, which ends with the call, so hand-offs do not clutter the thread
+and no data is copied into its checkpoints. What its tools found goes into the supervisor's `result`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain.agents import create_agent
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.tools import BaseTool, tool
+from langgraph.prebuilt import ToolRuntime
+from langgraph.types import Command
+
+from graphs.kit.context import Context, context_of
+from graphs.kit.middleware import problem_message, standard, unsolved_problem
+from graphs.kit.offline import OfflineChatModel, Rule
+from graphs.kit.state import ToolAgentState, Usage
+
+
+def sub_agent(
+    name: str,
+    purpose: str,
+    *,
+    prompt: str,
+    tools: Sequence[BaseTool],
+    script: Rule,
+    state_schema: type[ToolAgentState],
+    reads: Sequence[str],
+) -> BaseTool:
+    """Make a sub-agent and return it as a tool.
+
+    Args:
+        name: The tool's name.
+        purpose: What it is for, as the supervisor's model reads it.
+        prompt: The sub-agent's instructions.
+        tools: What it can call.
+        script: What the offline model does in its place.
+        state_schema: The supervisor's state.
+        reads: The input keys of the state that its tools read.
+    """
+    agent: Any = create_agent(
+        OfflineChatModel(rule=script),
+        list(tools),
+        system_prompt=prompt,
+        middleware=standard(),
+        state_schema=state_schema,
+        context_schema=Context,
+        checkpointer=False,  # a tool that is run again starts its sub-agent again
+        name=name,
+    )
+
+    @tool(name, description=purpose)
+    async def delegate(task: str, runtime: ToolRuntime[Any, Any]) -> Command[Any]:
+        state = runtime.state
+        before: Usage = state.get("usage") or Usage()
+        given = {key: state[key] for key in (*reads, "result") if key in state}
+        # It starts from what is spent already, so that one budget holds for all.
+        given |= {"messages": [HumanMessage(task)], "usage": before}
+        final = await agent.ainvoke(given, context=context_of(runtime))
+        problem = final.get("problem") or unsolved_problem(final["messages"])
+        call_id = runtime.tool_call_id or ""
+        report = ToolMessage(final["messages"][-1].text, name=name, tool_call_id=call_id)
+        if problem:
+            report = problem_message(problem, name=name, tool_call_id=call_id)
+        return Command(
+            update={
+                "result": final.get("result"),
+                "usage": _difference(final.get("usage", before), before),
+                "messages": [report],
+            }
+        )
+
+    return delegate
+
+
+def _difference(after: Usage, before: Usage) -> Usage:
+    return Usage(
+        model_calls=after["model_calls"] - before.get("model_calls", 0),
+        tool_calls=after["tool_calls"] - before.get("tool_calls", 0),
+        input_tokens=after["input_tokens"] - before.get("input_tokens", 0),
+        output_tokens=after["output_tokens"] - before.get("output_tokens", 0),
+    )

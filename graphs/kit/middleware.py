@@ -1,0 +1,213 @@
+"""The middleware that every agent has, in its order: `standard()`.
+
+ChooseModel    the assistant's model, temperature and prompt, or the deployment's
+Budget         counts calls and tokens into `usage`, and ends a run that has spent too many
+RetryModel     tries a failed call again, and tells callers what a lasting failure means
+AnswerProblems gives a tool's problem back to the model, and keeps in `problem` what stays unsolved
+ToolRetry      LangChain's own, for transient faults only
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    ExtendedModelResponse,
+    ModelRequest,
+    ModelResponse,
+    ToolCallRequest,
+    ToolRetryMiddleware,
+)
+from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+
+from graphs.kit.context import Context, context_of
+from graphs.kit.failures import ModelFailedError, patiently
+from graphs.kit.history import with_every_call_answered
+from graphs.kit.model import OFFLINE, model_name, named_model, settings_of
+from graphs.kit.offline import this_turn
+from graphs.kit.offload import OffloadTimeoutError
+from graphs.kit.policies import is_transient
+from graphs.kit.problems import InputProblem, Problem
+from graphs.kit.state import ToolAgentState, Usage, add_usage
+
+UNREADABLE_ANSWERS: Final = 3
+
+Middleware = AgentMiddleware[Any, Context, Any]
+Request = ModelRequest[Context]
+Ask = Callable[[Request], Awaitable[ModelResponse[Any]]]
+
+
+def standard() -> list[Middleware]:
+    """The middleware of an agent or sub-agent; an agent's own goes before it."""
+    return [
+        ChooseModel(),
+        Budget(),
+        RetryModel(),
+        AnswerProblems(),
+        ToolRetryMiddleware(max_retries=2, retry_on=_is_transient, on_failure="error"),
+    ]
+
+
+class ChooseModel(Middleware):
+    """Puts in the place of the offline model what the assistant or the deployment names.
+
+    MODEL_FALLBACK names a model for when that one fails.
+    """
+
+    async def awrap_model_call(self, request: Request, handler: Ask) -> ModelResponse[Any]:
+        """Call the first model that answers."""
+        wanted = context_of(request.runtime)
+        if wanted.prompt:
+            prompt = f"{request.system_message.text if request.system_message else ''}\n\n{wanted.prompt}"
+            request = request.override(system_message=SystemMessage(prompt.strip()))
+        name = wanted.model or model_name()
+        if name == OFFLINE:
+            return await handler(request)
+        request = request.override(
+            messages=with_every_call_answered(request.messages), model_settings=settings_of(wanted)
+        )
+        fallback = os.environ.get("MODEL_FALLBACK", "").strip()
+        try:
+            return await handler(request.override(model=await named_model(name)))
+        except ModelFailedError:
+            if not fallback:
+                raise
+        return await handler(request.override(model=await named_model(fallback)))
+
+
+class RetryModel(Middleware):
+    """Tries again what may succeed, as soon as the provider says that it may."""
+
+    async def awrap_model_call(self, request: Request, handler: Ask) -> ModelResponse[Any]:
+        """Call until it answers, or raise ModelFailedError."""
+        return await patiently(lambda: handler(request))
+
+
+class Budget(Middleware):
+    """Counts what the run spends, and ends it with a problem when that is too much or leads nowhere."""
+
+    async def awrap_model_call(self, request: Request, handler: Ask) -> ExtendedModelResponse[Any]:
+        """Call the model if the budget allows, and count it."""
+        limits = context_of(request.runtime)
+        state: Mapping[str, Any] = request.state
+        spent = add_usage(state.get("usage"), Usage())
+        used = Usage()
+        original = request
+        for _ in range(UNREADABLE_ANSWERS):
+            # Before the call: it must fit. After it: an answer is kept whatever it cost, calls are not.
+            if problem := _overspent(add_usage(add_usage(spent, used), Usage(model_calls=1)), limits):
+                return _end(problem, used)
+            response = await handler(request)
+            answer = next(each for each in response.result if isinstance(each, AIMessage))
+            used = add_usage(used, usage_of(answer))
+            if answer.invalid_tool_calls:
+                # Nothing of it is done or kept: no provider takes back what it cannot read itself.
+                request = _with_complaint(original, answer)
+                continue
+            used = add_usage(used, Usage(tool_calls=len(answer.tool_calls)))
+            problem = _overspent(add_usage(spent, used), limits)
+            if answer.tool_calls and problem:
+                return _end(problem, used)
+            return ExtendedModelResponse(response, Command(update={"usage": used}))
+        return _end(
+            Problem(
+                code="unreadable_tool_calls",
+                message=f"The model called tools with unreadable arguments, {UNREADABLE_ANSWERS} times.",
+                cure="Ask again in other words, or use another model.",
+            ),
+            used,
+        )
+
+
+class AnswerProblems(Middleware):
+    """A tool's problem is the model's to correct; what it leaves unsolved becomes the run's `problem`."""
+
+    async def awrap_tool_call(
+        self,
+        request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    ) -> ToolMessage | Command[Any]:
+        """Answer the call with the problem, if there is one."""
+        try:
+            return await handler(request)
+        except InputProblem as problem:
+            said = problem
+        except OffloadTimeoutError as error:
+            said = InputProblem("too_much_work", f"{error}.", "Send less data, or ask for something smaller.")
+        call = request.tool_call
+        return problem_message(said.problem, name=call["name"], tool_call_id=call["id"] or "")
+
+    async def aafter_agent(self, state: ToolAgentState, runtime: Runtime[Context]) -> dict[str, Any] | None:
+        """Name the first problem that no later call of the same tool has solved."""
+        if state.get("problem"):
+            return None
+        unsolved = unsolved_problem(state["messages"])
+        return {"problem": unsolved} if unsolved else None
+
+
+def problem_message(problem: Problem, *, name: str, tool_call_id: str) -> ToolMessage:
+    """A tool's answer that tells a problem."""
+    text = f"{problem['message']} {problem['cure']}"
+    return ToolMessage(text, name=name, tool_call_id=tool_call_id, status="error", artifact=problem)
+
+
+def unsolved_problem(messages: Sequence[AnyMessage]) -> Problem | None:
+    """The first problem of this turn that no later call of the same tool has solved."""
+    last: dict[str | None, Problem | None] = {}
+    for message in this_turn(messages):
+        if isinstance(message, ToolMessage):
+            last[message.name] = message.artifact if message.status == "error" else None
+    return next((problem for problem in last.values() if problem), None)
+
+
+def _overspent(usage: Usage, limits: Context) -> Problem | None:
+    spent = {
+        "model calls": (usage["model_calls"], limits.max_model_calls),
+        "tool calls": (usage["tool_calls"], limits.max_tool_calls),
+        "tokens": (usage["input_tokens"] + usage["output_tokens"], limits.max_tokens),
+    }
+    for what, (wanted, most) in spent.items():
+        if wanted > most:
+            return Problem(
+                code="budget_spent",
+                message=f"The run was ended before its answer: {most:,} {what} are the most it may take.",
+                cure="Ask for less at once, or raise the limit in the assistant's context.",
+            )
+    return None
+
+
+def _end(problem: Problem, used: Usage) -> ExtendedModelResponse[Any]:
+    # An answer without tool calls ends the agent; those that were wanted are dropped with theirs.
+    message = AIMessage(f"{problem['message']} {problem['cure']}")
+    return ExtendedModelResponse(
+        ModelResponse(result=[message]), Command(update={"usage": used, "problem": problem})
+    )
+
+
+def usage_of(answer: AIMessage) -> Usage:
+    """What one answer of the model has cost."""
+    told = answer.usage_metadata
+    return Usage(
+        model_calls=1,
+        input_tokens=told["input_tokens"] if told else 0,
+        output_tokens=told["output_tokens"] if told else 0,
+    )
+
+
+def _with_complaint(request: Request, answer: AIMessage) -> Request:
+    names = ", ".join(sorted({str(call.get("name")) for call in answer.invalid_tool_calls}))
+    complaint = (
+        f"Your last attempt called {names} with arguments that are no JSON object, so nothing was done. "
+        "Call again with valid JSON."
+    )
+    prompt = f"{request.system_message.text if request.system_message else ''}\n\n{complaint}"
+    return request.override(system_message=SystemMessage(prompt.strip()))
+
+
+def _is_transient(error: Exception) -> bool:
+    return is_transient(error)
