@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.e2e import wheels
 
 IMPORT_ALL = """
@@ -16,11 +14,6 @@ for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
 """
 OF_THE_TEMPLATE = {"duckdb", "langgraph-cli", "numpy", "pandas", "scipy", "statsmodels", "trimesh"}
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return wheels.build(tmp_path_factory.mktemp("wheels"))
 
 
 def test_the_client_installs_alone(built: Path, tmp_path: Path) -> None:
