@@ -35,6 +35,7 @@ class Origin:
     """The wheels that the project takes along."""
     travels: bool = True
     """Whether it can be reached from another machine, and from the build of an image."""
+    needs_git: bool = False
 
 
 def find_origin(text: str | None) -> Origin:
@@ -88,7 +89,8 @@ def _from_git(address: str) -> Origin:
         where["rev"] = revision
     if not parts.scheme or not path.strip("/"):
         raise ConfigurationError(f"--from: git+{address} is no address of a repository, like git+https://…")
-    return Origin(_sources({CLIENT: where, ENGINE: {**where, "subdirectory": ENGINE_FOLDER}}))
+    sources = {CLIENT: where, ENGINE: {**where, "subdirectory": ENGINE_FOLDER}}
+    return Origin(_sources(sources), needs_git=True)
 
 
 def _from_index(url: str) -> Origin:

@@ -33,6 +33,12 @@ _AGENT_FILES: Final = {
     "example.json": "examples/{agent}.json",
 }
 
+# A line of compose.yaml's Dockerfile, for an image that has no git of its own.
+_GIT_STEP: Final = (
+    "        RUN apt-get update && apt-get install --yes --no-install-recommends git"
+    " && rm -rf /var/lib/apt/lists/*\n"
+)
+
 
 class Kind(StrEnum):
     """What an agent is made like."""
@@ -82,6 +88,7 @@ def make_project(folder: Path, kind: Kind, origin: Origin) -> list[Path]:
         "sources": origin.tables,
         "question": _question(kind),
         "image_note": _image_note(origin),
+        "image_step": _GIT_STEP if origin.needs_git else "",
     }
     written = {str(path): _fill(text, values) for path, text in _texts(_TEMPLATE / "project")}
     try:

@@ -68,6 +68,11 @@ def test_the_composed_project_has_no_default_secret_and_drains(folder: Path, whe
     services = yaml.safe_load(text)["services"]
     assert all("healthcheck" in service for service in services.values())
     server = services["server"]
+    composed = json.loads(server["environment"]["LANGGRAPH_WEBHOOKS"].replace("$$", "$"))
+    declared = json.loads((folder / "my-desk" / "langgraph.json").read_text())["webhooks"]
+    assert composed["url"].pop("allowed_domains") == ["callbacks"]
+    assert set(declared["url"].pop("allowed_domains")) == {"127.0.0.1", "localhost", "callbacks"}
+    assert composed == declared
     drain_seconds = int(server["environment"]["BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS"])
     assert int(server["stop_grace_period"].removesuffix("s")) > drain_seconds
     assert all(port.startswith("127.0.0.1:") for port in server["ports"])
@@ -106,6 +111,8 @@ def test_a_project_of_a_repository(folder: Path, given: str, where: dict[str, st
         CLIENT: where,
         ENGINE: {**where, "subdirectory": "engine"},
     }
+    image = yaml.safe_load((folder / "my-desk" / "compose.yaml").read_text())["services"]["server"]["build"]
+    assert "--no-install-recommends git" in image["dockerfile_inline"].splitlines()[1]
 
 
 def test_a_project_of_an_index_asks_it_for_these_two_alone(folder: Path) -> None:
