@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
+from langgraph_runtime_holdfast.doctor.project import check_environment
+from langgraph_runtime_holdfast.local.settings import DEFAULT_PORTS
+from langgraph_runtime_holdfast.settings import settings
 from sdk_client.cli.main import main
 from sdk_client.scaffold import origin
+from sdk_client.settings import ClientSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WHEELS = ("holdfast_client-1.2-py3-none-any.whl", "langgraph_runtime_holdfast-1.2-py3-none-any.whl")
@@ -76,6 +80,19 @@ def test_the_composed_project_has_no_default_secret_and_drains(folder: Path, whe
     drain_seconds = int(server["environment"]["BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS"])
     assert int(server["stop_grace_period"].removesuffix("s")) > drain_seconds
     assert all(port.startswith("127.0.0.1:") for port in server["ports"])
+
+
+def test_the_doctor_of_a_project_knows_what_is_read(
+    folder: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["new", "my-desk", "--from", "built"]) == 0
+    read = {str(field.alias) for field in ClientSettings.model_fields.values()} | {*DEFAULT_PORTS}
+    for name in (*sorted(read), "HOLDFAST_LEASE_SECONDS", "HOLDFAST_LEASES"):
+        if name.startswith("HOLDFAST_"):
+            monkeypatch.setenv(name, "10")
+    (finding,) = check_environment(folder / "my-desk")
+    settings.cache_clear()  # the next test has another environment
+    assert finding.says == "HOLDFAST_LEASES: nothing reads such a variable"
 
 
 def test_a_project_of_wheels_takes_them_along(folder: Path, wheels: Path) -> None:
