@@ -90,7 +90,9 @@ def make_project(folder: Path, kind: Kind, origin: Origin) -> list[Path]:
         "image_note": _image_note(origin),
         "image_step": _GIT_STEP if origin.needs_git else "",
     }
-    written = {str(path): _fill(text, values) for path, text in _texts(_TEMPLATE / "project")}
+    written = {path: _fill(text, values) for path, text in _texts(_TEMPLATE / "project")}
+    if re.search(rf'"{name}["<>=]', written["pyproject.toml"].partition("dependencies")[2]):
+        raise ConfigurationError(f"a project cannot be called {name!r}: it needs the package of that name")
     try:
         _write(folder, written)
         for wheel in origin.copied:

@@ -154,6 +154,7 @@ def test_a_command_from_an_index_asks_where(folder: Path, monkeypatch: pytest.Mo
     [
         (["My Desk"], "'My Desk' cannot be a project's name"),
         (["built"], "built is there and not empty"),
+        (["langgraph", "--from", "built"], "it needs the package of that name"),
         (["agent"], "say how the agent is to be called"),
         (["my-desk", "other"], "'other' is one word too many"),
         (["my-desk", "--from", "nowhere"], "there is no folder nowhere"),
