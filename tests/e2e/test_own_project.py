@@ -27,8 +27,8 @@ def desk(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(desk: Path, *arguments: str) -> str:
-    ports = {"HOLDFAST_PORT": "0", "CALLBACKS_PORT": "0"}
-    return wheels.run(["make", "--no-print-directory", *arguments], desk, **ports)
+    command = ["make", "--no-print-directory", *arguments]
+    return wheels.run(command, desk, HOLDFAST_PORT="0", CALLBACKS_PORT="0")
 
 
 def test_its_two_commands_pass_and_a_second_agent_is_served(desk: Path) -> None:

@@ -36,3 +36,13 @@ def test_the_engine_installs_alone(built: Path, tmp_path: Path) -> None:
     said = wheels.run([python, "-m", "langgraph_runtime_holdfast", "serve", "--help"], tmp_path)
     assert "langgraph.json" in said
     assert list(tmp_path.glob("venv/lib/*/site-packages/langgraph_runtime_holdfast/migrations/0001_*.sql"))
+    # What it cannot do alone, it says before it starts anything.
+    config = wheels.PROJECT / "tests" / "contract" / "graphs" / "langgraph.json"
+    said = wheels.run(
+        [python, "-m", "langgraph_runtime_holdfast.local", "--config", config],
+        tmp_path,
+        code=2,
+        HOLDFAST_HOME=str(tmp_path / "home"),
+    )
+    assert "the callback receiver comes with holdfast-client" in " ".join(said.split())
+    assert not (tmp_path / "home").exists()

@@ -13,8 +13,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 UV = str(Path(sys.executable).with_name("uv"))
 
 
-def run(command: Sequence[str | Path], folder: Path, **environment: str) -> str:
-    """Run a command to its end and return what it said; an exit code other than 0 fails the test."""
+def run(command: Sequence[str | Path], folder: Path, *, code: int = 0, **environment: str) -> str:
+    """Run a command to its end and return what it said; another exit code than `code` fails the test."""
     ended = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
@@ -25,7 +25,7 @@ def run(command: Sequence[str | Path], folder: Path, **environment: str) -> str:
         timeout=150,
         check=False,
     )
-    assert ended.returncode == 0, f"{command} ended with {ended.returncode}:\n{ended.stdout}"
+    assert ended.returncode == code, f"{command} ended with {ended.returncode}:\n{ended.stdout}"
     return ended.stdout
 
 
