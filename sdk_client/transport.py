@@ -86,7 +86,7 @@ class Transport:
                 transport=httpx.AsyncHTTPTransport(retries=0, limits=limits),
                 timeout=httpx.Timeout(read_timeout_seconds, connect=connect_timeout_seconds, pool=None),
                 headers={
-                    "user-agent": f"holdfast/{version('holdfast')}",
+                    "user-agent": f"holdfast/{version('holdfast-client')}",
                     **({"x-api-key": api_key} if api_key else {}),
                 },
             )

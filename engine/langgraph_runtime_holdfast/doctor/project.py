@@ -25,7 +25,7 @@ from langgraph_runtime_holdfast.doctor.finding import Finding, ok, problem, warn
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.local.manifest import read_manifest
 from langgraph_runtime_holdfast.local.settings import secret_values
-from langgraph_runtime_holdfast.settings import settings
+from langgraph_runtime_holdfast.settings import EngineSettings, settings
 from langgraph_runtime_holdfast.surface import find_mismatches, read_surface, server_folder
 
 GUARD: Final = "graphs.kit.guard"
@@ -122,6 +122,8 @@ def _unknown_variables(project: Path) -> list[str]:
     if not example.is_file():
         return []
     known = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", example.read_text(encoding="utf-8"), re.MULTILINE))
+    # A project need not list all that the engine reads.
+    known |= {str(field.alias) for field in EngineSettings.model_fields.values()}
     return sorted(name for name in os.environ if _is_ours(name) and name not in known)
 
 
