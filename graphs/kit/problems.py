@@ -6,9 +6,10 @@ key `problem` and a closing message. Anything else that is raised stays an error
 
 from __future__ import annotations
 
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from typing_extensions import TypedDict
 
 Model = TypeVar("Model", bound=BaseModel)
 

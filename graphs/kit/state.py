@@ -6,10 +6,11 @@ section for each tool that ran, so that tools which run side by side do not over
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
+from typing_extensions import TypedDict
 
 from graphs.kit.problems import Problem
 

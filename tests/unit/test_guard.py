@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import psycopg
 import psycopg_pool
@@ -26,6 +26,7 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command
 from langgraph_sdk.runtime import ServerRuntime
 from psycopg_pool import AsyncConnectionPool as Renamed
+from typing_extensions import TypedDict
 
 from graphs.kit.guard import Violation, check_graph, check_manifest, main
 
@@ -301,7 +302,7 @@ def test_factory_that_the_server_cannot_call_is_named() -> None:
 
 GRAPH = """
 from __future__ import annotations
-from typing import TypedDict
+from typing_extensions import TypedDict
 from langgraph.graph import START, StateGraph
 
 class Part(TypedDict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from langchain_core.runnables import (
@@ -63,6 +63,35 @@ def compiled_in(graph: AnyGraph, *, is_root: bool) -> Iterator[str]:
         yield f"checkpointer={what if isinstance(what, bool) else type(what).__name__} is compiled in"
     if graph.store is not None:
         yield f"store={type(graph.store).__name__} is compiled in"
+
+
+def lambda_routers(graph: AnyGraph) -> Iterator[str]:
+    """Yield the nodes whose conditional edges are decided by a lambda of the project's own."""
+    builder = getattr(graph, "builder", None)
+    for node, branches in getattr(builder, "branches", {}).items():
+        for branch in branches.values():
+            function = getattr(branch.path, "func", None) or getattr(branch.path, "afunc", None)
+            if is_own_code(function) and getattr(function, "__name__", "") == "<lambda>":
+                yield f"what follows {node!r} is decided by a lambda"
+
+
+def functions(runnable: Any) -> Iterator[Callable[..., Any]]:
+    """Yield what an author wrote of a node: its function, or the coroutines of its tools."""
+    if isinstance(runnable, Pregel):
+        return  # a graph of its own: `walk` comes to it
+    if isinstance(runnable, ToolNode):
+        for tool in runnable.tools_by_name.values():
+            yield from functions(tool)
+        return
+    for part in _parts(runnable):
+        yield from functions(part)
+    for name in ("afunc", "coroutine", "func"):
+        function = getattr(runnable, name, None)
+        while isinstance(function, functools.partial):
+            function = function.func
+        if callable(function):
+            yield function if inspect.isroutine(function) else type(function).__call__
+            return
 
 
 def sync_parts(runnable: Any) -> Iterator[str]:
