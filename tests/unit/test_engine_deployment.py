@@ -182,3 +182,30 @@ def test_our_own_manifest_is_served() -> None:
     deployment = load_deployment(PROJECT / "langgraph.json", {"LG_WEBHOOK_TOKEN": "a-token-of-16-chars"})
     assert len(json.loads(deployment.environment["LANGSERVE_GRAPHS"])) == 6
     assert deployment.has_auth
+
+
+COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+
+
+@pytest.mark.parametrize(
+    ("given", "tracing", "mode"),
+    [
+        (COLLECTOR, "true", "otel"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, "true", "otel"),
+        (COLLECTOR | {"LANGSMITH_TRACING": ""}, "true", "otel"),  # as docker-compose.yml gives what is unset
+        (COLLECTOR | {"LANGSMITH_TRACING": "false"}, "false", None),
+        (COLLECTOR | {"OTEL_TRACES_EXPORTER": "none"}, "false", None),
+        (COLLECTOR | {"OTEL_SDK_DISABLED": "true"}, "false", None),
+    ],
+)
+def test_a_place_for_traces_is_all_it_takes(
+    project: Path, given: dict[str, str], tracing: str, mode: str | None
+) -> None:
+    environment = load(project, given).environment
+    assert environment["LANGSMITH_TRACING"] == tracing
+    assert environment.get("LANGSMITH_TRACING_MODE") == mode
+
+
+def test_a_protocol_that_traces_are_not_sent_by_is_refused(project: Path) -> None:
+    with pytest.raises(EngineError, match="not by grpc"):
+        load(project, COLLECTOR | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})

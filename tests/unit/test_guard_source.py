@@ -151,8 +151,8 @@ async def stay(state: State) -> State:
 
 
 def test_lambda_router_is_named() -> None:
-    def route(state: State) -> Literal["__end__"]:
-        return END
+    def route(state: State) -> Literal["step", "__end__"]:
+        return "__end__"
 
     def routed(router: Any, *ends: Any) -> object:
         graph = StateGraph(State).add_node("step", stay).add_edge(START, "step")
