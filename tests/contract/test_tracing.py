@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.contract.engines import SCRIPTS, Services, environment, running_holdfast_server
+from tests.contract.engines import GRAPHS, SCRIPTS, Services, environment, running_holdfast_server
 from tests.contract.otlp_receiver import Collector, Span, running_collector
 
 pytestmark = pytest.mark.parametrize("engine", ["holdfast"], indirect=True)
@@ -36,6 +36,7 @@ def test_one_trace_leads_from_the_client_to_the_model(
         services,
         services.make_database("traced"),
         MANIFEST,
+        graphs=GRAPHS,
         LANGSMITH_TRACING="",
         **otel,
     ) as url:
@@ -89,7 +90,7 @@ def test_langsmith_is_sent_to_when_asked_and_nothing_leaves_by_default(
         given |= {"LANGSMITH_TRACING": "true", "LANGSMITH_ENDPOINT": collector.url}
     name = f"langsmith_{asked_for}".lower()
     with running_holdfast_server(
-        tmp_path / "server", services, services.make_database(name), MANIFEST, **given
+        tmp_path / "server", services, services.make_database(name), MANIFEST, graphs=GRAPHS, **given
     ) as url:
         thread = httpx.post(f"{url}/threads", json={}, timeout=60).json()["thread_id"]
         body = {"assistant_id": "thinking", "input": ASKED}
