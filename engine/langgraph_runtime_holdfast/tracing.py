@@ -51,7 +51,7 @@ def tracing_variables(environment: Mapping[str, str]) -> dict[str, str]:
             f"traces are sent by http/protobuf, not by {protocol}. Give OTEL_EXPORTER_OTLP_ENDPOINT the "
             "collector's HTTP port, often 4318, and leave out OTEL_EXPORTER_OTLP_PROTOCOL."
         )
-    if find_spec("opentelemetry.instrumentation.asgi") is None:
+    if not _is_installed("opentelemetry.instrumentation.asgi"):
         raise EngineError(
             "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which need opentelemetry-instrumentation-asgi. "
             "Install langgraph-runtime-holdfast[otel], or unset it."
@@ -63,6 +63,13 @@ def tracing_variables(environment: Mapping[str, str]) -> dict[str, str]:
         # To OpenTelemetry alone; whoever sets them chooses LangSmith, or both.
         wanted |= {"LANGSMITH_TRACING": "true", "LANGSMITH_TRACING_MODE": "otel"}
     return {name: value for name, value in wanted.items() if not environment.get(name)}
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # nor the package that it would be in
+        return False
 
 
 def start_tracing() -> None:

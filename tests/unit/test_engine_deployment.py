@@ -1,6 +1,7 @@
 """langgraph.json as `holdfast serve` reads it: into variables of the stock server, or refused by name."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,13 @@ def test_a_place_for_traces_is_all_it_takes(
     environment = load(project, given).environment
     assert environment["LANGSMITH_TRACING"] == tracing
     assert environment.get("LANGSMITH_TRACING_MODE") == mode
+
+
+def test_what_traces_need_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation", None)
+    assert load(project, {}).environment["LANGSMITH_TRACING"] == "false"
+    with pytest.raises(EngineError, match=r"langgraph-runtime-holdfast\[otel\]"):
+        load(project, COLLECTOR)
 
 
 def test_a_protocol_that_traces_are_not_sent_by_is_refused(project: Path) -> None:

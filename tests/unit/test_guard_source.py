@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 import pytest
 import typing_extensions
 from langchain.agents import create_agent
@@ -65,6 +67,20 @@ async def changes_first(state: State) -> State:
     return {"text": interrupt("kept?")}
 
 
+def mailing(node: Any) -> Any:
+    @functools.wraps(node)
+    async def wrapped(state: State) -> Any:
+        await mail("node")
+        return await node(state)
+
+    return wrapped
+
+
+@mailing
+async def wrapped_in_one(state: State) -> State:
+    return {"text": interrupt("wrapped?")}
+
+
 async def between_two(state: State) -> State:
     first = interrupt("one")
     await asyncio.gather(mail(first), mail(first))
@@ -97,6 +113,7 @@ async def transfer(text: str) -> str:
         (make(asks_a_model_first), ["ainvoke(...)"]),
         (make(stores_first), ["runtime.store.aput(...)"]),
         (make(changes_first), ["SENT.append(...)"]),
+        (make(wrapped_in_one), ["open_connection(...)"]),
         (make(between_two), ["open_connection(...)"]),
         (make(in_a_loop), ["open_connection(...)"]),
         (create_agent(FakeListChatModel(responses=[]), [transfer]), ["node 'tools'", "open_connection(...)"]),
@@ -116,7 +133,9 @@ async def pauses_first(state: State) -> State:
 
 
 async def only_reads(state: State, runtime: Runtime[None]) -> State:
-    found = await runtime.store.aget(("a",), "b") if runtime.store else None
+    found: object = await runtime.store.aget(("a",), "b") if runtime.store else None
+    async with httpx.AsyncClient() as client:
+        found = found or await client.get(state["text"])
     lines: list[str] = []
     lines.append(str(found))
     return {"text": interrupt(lines)}
@@ -215,18 +234,18 @@ def test_schema_that_would_be_null_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "named"),
+    "line",
     [
-        ("from agents.first.tools import RATE\n", "graph.py:1 imports agents.first.tools.RATE"),
-        ("import agents.first.tools\n", "graph.py:1 imports agents.first.tools,"),
-        ("from agents.first import tools\n", "graph.py:1 imports agents.first.tools,"),
+        "from agents.first.tools import RATE, TAX",
+        "import agents.first.tools",
+        "from agents.first import tools",
     ],
 )
-def test_copy_that_imports_its_original_is_named(tmp_path: Path, source: str, named: str) -> None:
-    files = {"first__graph": GOOD, "first__tools": "RATE = 1", "second__tools": "RATE = 2"}
-    violation = only(project(tmp_path, **files, second__graph=source + GOOD))
+def test_copy_that_imports_its_original_is_named(tmp_path: Path, line: str) -> None:
+    files = {"first__graph": GOOD, "first__tools": "RATE = TAX = 1", "second__tools": "RATE = TAX = 2"}
+    violation = only(project(tmp_path, **files, second__graph=f"{line}\n{GOOD}"))
     assert (violation.graph, violation.rule) == ("second", "copy")
-    assert f"second/{named}" in violation.detail
+    assert violation.detail == "second/graph.py:1 imports first/tools.py, a part of another agent"
 
 
 def test_late_and_relative_imports_of_the_original_are_seen(tmp_path: Path) -> None:
@@ -234,7 +253,7 @@ def test_late_and_relative_imports_of_the_original_are_seen(tmp_path: Path) -> N
     manifest = project(
         tmp_path, first__graph=GOOD, first__tools="RATE = 1", second__graph=GOOD, second__tools=late
     )
-    assert "second/tools.py:2 imports ..first.tools.RATE" in only(manifest).detail
+    assert "second/tools.py:2 imports first/tools.py" in only(manifest).detail
 
 
 def test_another_agents_graph_may_be_a_sub_agent(tmp_path: Path) -> None:

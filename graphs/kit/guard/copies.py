@@ -26,14 +26,18 @@ def borrowed_imports(graph_file: Path) -> Iterator[str]:
     if not agents or not roots:
         return
     for source in sorted(folder.rglob("*.py")):
-        for line, name, places in _imports(source, roots):
-            file = next((found for place in places if (found := _file(place))), None)
+        found: dict[tuple[int, Path], None] = {}  # once a line, however many names it imports
+        for line, places in _imports(source, roots):
+            file = next((file for place in places if (file := _file(place))), None)
             if file and file.parent / graph_file.name != file and any(map(file.is_relative_to, agents)):
-                yield f"{source.relative_to(folder.parent)}:{line} imports {name}, a part of another agent"
+                found[line, file] = None
+        for line, file in found:
+            where, what = source.relative_to(folder.parent), file.relative_to(folder.parent)
+            yield f"{where}:{line} imports {what}, a part of another agent"
 
 
-def _imports(source: Path, roots: list[Path]) -> Iterator[tuple[int, str, list[Path]]]:
-    """Yield (line, name, where it may lie without its suffix, the likeliest first) for each name imported."""
+def _imports(source: Path, roots: list[Path]) -> Iterator[tuple[int, list[Path]]]:
+    """Yield (line, where it may lie without its suffix, the likeliest first) for each name imported."""
     try:
         tree = ast.parse(source.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError):
@@ -41,14 +45,12 @@ def _imports(source: Path, roots: list[Path]) -> Iterator[tuple[int, str, list[P
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield node.lineno, alias.name, [root.joinpath(*alias.name.split(".")) for root in roots]
+                yield node.lineno, [root.joinpath(*alias.name.split(".")) for root in roots]
         elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
             bases = [source.parents[node.level - 1]] if 0 < node.level <= len(source.parents) else roots
-            places = [base.joinpath(*filter(None, module.split("."))) for base in bases]
+            places = [base.joinpath(*(node.module or "").split(".")) for base in bases]
             for alias in node.names:
-                shown = f"{'.' * node.level}{module}{'.' if module else ''}{alias.name}"
-                yield node.lineno, shown, [*(place / alias.name for place in places), *places]
+                yield node.lineno, [*(place / alias.name for place in places), *places]
 
 
 def _resolved(entry: str) -> Path:

@@ -59,11 +59,12 @@ class _Walk:
 
     def function(self, function: Any, before: Effects) -> Effects:
         """Walk a function and return what was done at its end, whichever way it ended."""
-        function = inspect.unwrap(function)
+        if not is_own_code(function):
+            function = inspect.unwrap(function)  # a library's decorator; one of ours may have effects itself
         if not is_own_code(function) or function in self._callers:
             return before
         try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+            tree = ast.parse(textwrap.dedent(inspect.getsource(function.__code__))).body[0]
         except (OSError, SyntaxError):  # no source, or half an expression (a lambda)
             return before
         if not isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -103,7 +104,7 @@ class _Walk:
                 return self._loop(node, done)
             case ast.With() | ast.AsyncWith():
                 for item in node.items:
-                    done = self._expression(item.context_expr, done, awaited=isinstance(node, ast.AsyncWith))
+                    done = self._expression(item.context_expr, done)
                 return self._block(node.body, done)
             case ast.Try() | ast.TryStar():
                 return self._attempt(node, done)
@@ -112,7 +113,7 @@ class _Walk:
     def _loop(self, node: ast.While | ast.For | ast.AsyncFor, done: Effects) -> Effects:
         head = node.test if isinstance(node, ast.While) else node.iter
         outer, self._left = self._left, []
-        done = self._expression(head, done, awaited=isinstance(node, ast.AsyncFor))
+        done = self._expression(head, done)
         for _ in range(2):  # the second round comes to an `interrupt` with what the first one did
             done = _either(done, self._block(node.body, done), *self._left) or done
         self._left = outer
