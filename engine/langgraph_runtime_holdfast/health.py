@@ -19,7 +19,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from langgraph_runtime_holdfast.availability import RETRY_AFTER_SECONDS, explain_unavailable, heard
+from langgraph_runtime_holdfast.availability import (
+    RETRY_AFTER_SECONDS,
+    explain_unavailable,
+    heard,
+    refusals,
+)
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -44,9 +49,10 @@ class _Check:
         """Why Postgres does not answer; None if it does.
 
         While it answers others it is not asked again: behind states of tens of megabytes, which take the
-        connections, the processor and Python's lock, a question of its own could come too late.
+        connections, the processor and Python's lock, a question of its own could come too late. It is where
+        it refuses connections: whoever has one, as the heartbeat, may go on while no call has any.
         """
-        if heard.is_fresh():
+        if heard.is_fresh() and refusals.reason() is None:
             return self._told(None)
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(_ask())

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.waiting import wait_async
 
 from langgraph_runtime_holdfast.connection import Connection, trust_seconds
 
@@ -43,6 +44,21 @@ class _News:
     is_there: bool
     at_work: frozenset[int] | None = None
     """The processes of its sessions that do something; None if it did not say."""
+
+
+class _Question(AsyncConnection[tuple[Any, ...]]):
+    """A connection for one question, dropped at once when its answer is late.
+
+    The library's own would try to cancel it first, which takes ten seconds if nobody answers that either.
+    """
+
+    async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        """Wait for the server's answer."""
+        try:
+            return await wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+        except BaseException:
+            self.pgconn.finish()
+            raise
 
 
 class Inquiry:
@@ -116,7 +132,7 @@ async def _sessions_at_work(connection: Connection) -> frozenset[int] | None:
                 await asyncio.sleep(_TURN_SECONDS)
             try:
                 parameters = _same_server(connection)
-                async with await AsyncConnection.connect(**parameters, autocommit=True) as asking:
+                async with await _Question.connect(**parameters, autocommit=True) as asking:
                     row = await (await asking.execute(_AT_WORK)).fetchone()
             finally:
                 _one_at_a_time.release()

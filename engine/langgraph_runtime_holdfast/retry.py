@@ -46,6 +46,9 @@ TRANSIENT: Final[tuple[type[BaseException], ...]] = (
     psycopg.errors.SerializationFailure,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.ReadOnlySqlTransaction,
+    # Ended by Postgres while this process stood still; psycopg has them among its internal errors.
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
     PoolTimeout,
 )
 

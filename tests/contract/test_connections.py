@@ -14,6 +14,7 @@ import psutil
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg_pool import PoolTimeout
 from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast import arrival
@@ -289,6 +290,22 @@ async def test_a_process_that_stops_and_starts_again_is_patient_again(
         monkeypatch.setattr(module, "_main_loop", None)
 
 
+async def test_a_transaction_that_was_idle_for_too_long_is_tried_again(handle: Handle) -> None:
+    """A process that stood still finds it ended by Postgres, and nothing of it done."""
+    tries = 0
+
+    @retry_db
+    async def handler() -> int:
+        nonlocal tries
+        tries += 1
+        async with handle.transaction() as tx:
+            await tx.allow_silence(0.1 if tries == 1 else 10.0)
+            await asyncio.sleep(0.3)  # the standstill
+        return tries
+
+    assert await handler() == 2
+
+
 async def _nothing() -> None: ...
 
 
@@ -320,6 +337,27 @@ async def test_what_has_carried_tens_of_megabytes_is_closed(handle: Handle) -> N
     assert await is_closed_after("SELECT %s::text IS NULL", ["x" * 20_000_000])
     assert await is_closed_after("SELECT repeat(%s, 20000000)", ["x"])
     assert not await is_closed_after("SELECT %s::text", ["x"])
+
+
+async def test_what_answers_others_is_not_healthy_while_it_gives_no_connection(
+    handle: Handle, admin: psycopg.Connection, database: str
+) -> None:
+    """Such as the heartbeat, which keeps the connection that it has."""
+    kept = await taken_connection()
+    others = END_SESSIONS + " AND pid <> %s"
+    admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(database)))
+    admin.execute(others, [database, kept.info.backend_pid])
+
+    async def is_told() -> bool:
+        await kept.execute("SELECT 1")
+        return await health_fault() is not None
+
+    try:
+        with pytest.raises(PoolTimeout):
+            await pool().getconn(0.5)
+        await until(is_told, "no call of the API can be answered")
+    finally:
+        await pool().putconn(kept)
 
 
 async def taken_connection() -> Connection:

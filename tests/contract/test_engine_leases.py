@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -92,6 +94,8 @@ async def test_an_end_that_takes_longer_than_a_lease_does_not_lose_it(
         assert not lease.has_lapsed
         bystander.rollback()
         await ending
+        await asyncio.sleep(LEASE_SECONDS / 4)  # until its worker lets go of it
+        assert not lease.has_lapsed
     assert await column(handle, "status", lease.run_id) == "success"
 
 
@@ -106,6 +110,32 @@ async def test_whatever_computes_in_other_threads_does_not_lose_it(handle: Handl
 
     await asyncio.gather(*(asyncio.to_thread(compute) for _ in range(4)))
     assert not lease.has_lapsed
+
+
+async def test_a_heartbeat_without_an_answer_begins_anew_though_all_its_runs_are_cancelled(
+    handle: Handle,
+) -> None:
+    """Their ends are still to be written, under leases that somebody has to extend."""
+    from langgraph_runtime_holdfast.ops.lease import heartbeat
+
+    lease = await held_lease(handle)
+    lease.cancel("interrupt", None)
+
+    async def beats() -> Any:
+        return heartbeat()._connection
+
+    connection = await until(beats, "the heartbeat is connected")
+    process_id = connection._pgconn.backend_pid
+    os.kill(process_id, signal.SIGSTOP)
+    try:
+        until_when = lease.held_until
+
+        async def is_extended() -> bool:
+            return bool(lease.held_until > until_when + LEASE_SECONDS)
+
+        await until(is_extended, "the lease is extended again")
+    finally:
+        os.kill(process_id, signal.SIGCONT)
 
 
 async def test_a_worker_that_cannot_extend_stops_in_time_and_loses_nothing(

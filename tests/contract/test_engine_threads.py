@@ -322,7 +322,7 @@ async def test_a_feed_has_so_many_bytes_and_who_misses_some_is_told(
         [thread_id],
     )
     await feed.append(run_feed(thread_id, run_id), b"control", b"done", keep_seconds=60)
-    committed = b'{"the":"end"}'
+    committed = b'{"the": "end"}'
     # From the beginning, and from what is gone: the result is told besides what is there.
     for position in ("-1", ids[3].decode()):
         assert (await told(position))[-1] == committed

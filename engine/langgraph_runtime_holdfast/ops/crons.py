@@ -260,10 +260,12 @@ class Crons(Authenticated):
             row.update(changes)
             if schedule is not None or timezone is not None:
                 row["next_run_date"] = await asyncio.to_thread(next_date, row["schedule"], row["timezone"])
-            if payload is not None:
+            if payload is None:
+                # One that is too large by now can still be disabled.
+                row["payload"] = json_text(row["payload"])
+            else:
                 merged = {**row["payload"], **payload, "assistant_id": row["payload"]["assistant_id"]}
-                row["payload"] = _with_cron_id(merged, cron_id)
-            row["payload"] = _payload_text(row["payload"])
+                row["payload"] = _payload_text(_with_cron_id(merged, cron_id))
             row["metadata"] = json_text({**row["metadata"], **(metadata or {})})
             updated = await tx.fetch(_UPDATE, row)
         return _each(updated)

@@ -188,9 +188,9 @@ class Lease:
         """By `now()`, when the work has to be stopped unless the lease is extended before.
 
         Never while its end is written: that has the lease's row for itself, so that nobody can extend it, and
-        nobody take it. If the end comes too late all the same, the token keeps it out.
+        nobody take it. If the end comes too late all the same, the token keeps it out. Nor after it.
         """
-        if self.is_ending:
+        if self.is_ending or self.has_ended:
             return math.inf
         return self.held_until - settings().lease_seconds / 10
 
@@ -245,6 +245,8 @@ class Lease:
         self.is_ending = True
         try:
             yield
+            # Before the fence looks again: nobody could extend it meanwhile, so its time may be over.
+            self.has_ended = True
         finally:
             self.is_ending = False
 
@@ -425,17 +427,18 @@ class _Fence(threading.Thread):
         while not self.has_ended:
             self._cut()
             # One whose work ends anyway, because it was cancelled, say, need not be looked at.
-            leases = [lease for lease in self._leases() if not lease.is_stopping]
+            held = self._leases()
+            leases = [lease for lease in held if not lease.is_stopping]
             lapsed = [lease for lease in leases if now() >= lease.fence_at() and lease.lapse()]
             if lapsed:
                 logger.warning(
                     "Leases could not be extended in time; their jobs stop, and go on once Postgres answers",
                     run_ids=[str(lease.run_id) for lease in lapsed],
                 )
-            pause = min((lease.fence_at() - now() for lease in leases), default=None)
             # No longer, because the machine may have slept meanwhile, or Postgres may have fallen silent.
             longest = min(_LONGEST_LOOK_SECONDS, quick_seconds() / 3)
-            self.changed.wait(None if pause is None else min(max(pause, 0.05), longest))
+            pause = min((lease.fence_at() - now() for lease in leases), default=longest)
+            self.changed.wait(min(max(pause, 0.05), longest) if held else None)
             self.changed.clear()
 
 

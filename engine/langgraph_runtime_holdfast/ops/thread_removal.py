@@ -11,6 +11,7 @@ statement may would never end, and would be tried for ever.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 from uuid import UUID
 
@@ -55,16 +56,19 @@ async def delete_threads(
     message = await _message(lease, thread_ids) if lease is not None and lease.temporary else None
     if lease is None:
         await _thin_out_large(conn, conditions, thread_ids)
-    async with conn.transaction() as tx:
-        rows = await tx.fetch(
-            # In one order, so that two such deletions never wait for each other.
-            f"SELECT thread_id FROM thread WHERE {conditions} ORDER BY thread_id FOR UPDATE",  # noqa: S608
-            conditions.parameters,
-        )
-        ids = [row["thread_id"] for row in rows]
-        runs = await delete_rows(tx, ids)
-        if message is not None and lease is not None and lease.thread_id in ids:
-            await outbox.add(tx, lease.run_id, lease.thread_id, message)
+    # So ends a stateless run.
+    is_end = lease is not None and lease.temporary and lease.thread_id in thread_ids
+    with lease.ending() if lease is not None and is_end else nullcontext():
+        async with conn.transaction() as tx:
+            rows = await tx.fetch(
+                # In one order, so that two such deletions never wait for each other.
+                f"SELECT thread_id FROM thread WHERE {conditions} ORDER BY thread_id FOR UPDATE",  # noqa: S608
+                conditions.parameters,
+            )
+            ids = [row["thread_id"] for row in rows]
+            runs = await delete_rows(tx, ids)
+            if message is not None and lease is not None and lease.thread_id in ids:
+                await outbox.add(tx, lease.run_id, lease.thread_id, message)
     if message is not None:
         bell.ring()
     signal_cancel(runs, "delete", "Its thread was deleted")
