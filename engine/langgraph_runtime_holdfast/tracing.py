@@ -83,9 +83,8 @@ def start_tracing() -> None:
 
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         return  # somebody else's, as under `opentelemetry-instrument`
-    provider = TracerProvider(
-        shutdown_on_exit=False
-    )  # a signal may end this process before; `flush_traces` does it
+    # Its exit handler is not called where a signal ends the process: `flush_traces` does what it would.
+    provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
 

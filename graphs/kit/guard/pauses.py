@@ -18,7 +18,7 @@ from typing import Any, Final
 from langgraph.types import interrupt
 
 from graphs.kit.effects import once
-from graphs.kit.guard.source import closed_over, is_own_code, named_globals
+from graphs.kit.guard.source import closed_over, is_own_code, named_globals, names_in
 
 # First words of names, without the `a` of an async twin. `insert` is not among the writes: lists have one.
 READS: Final = re.compile(
@@ -40,16 +40,45 @@ _NONE: Final[Effects] = frozenset()
 
 def effects_before_pause(function: Callable[..., Any]) -> Iterator[str]:
     """Yield one line for each `interrupt` that a function comes to after an effect."""
+    if not _reaches_pause(function):
+        return
     found: dict[str, None] = {}
-    _Walk(found, ()).function(function, _NONE)
+    _Walk(found, {}, ()).function(function, _NONE)
     yield from found
+
+
+def _reaches_pause(function: Any) -> bool:
+    """Whether an `interrupt` is in a function, or in what it gets at of ours; yes rather too often."""
+    waiting, seen = [function], set[int]()
+    while waiting:
+        thing = waiting.pop()
+        if thing is interrupt:
+            return True
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        thing = _own(thing)
+        if thing is not None:
+            if interrupt.__name__ in names_in(thing.__code__):  # imported inside it
+                return True
+            waiting += [*named_globals(thing).values(), *closed_over(thing).values()]
+    return False
+
+
+def _own(function: Any) -> FunctionType | None:
+    if not is_own_code(function) and callable(function):
+        function = inspect.unwrap(function)  # a library's decorator; one of ours may have effects itself
+    return function if is_own_code(function) else None
 
 
 class _Walk:
     """One pass through a function: what may have been done by then is carried from statement to statement."""
 
-    def __init__(self, found: dict[str, None], callers: tuple[Any, ...]) -> None:
+    def __init__(
+        self, found: dict[str, None], ends: dict[tuple[Any, Effects], Effects], callers: tuple[Any, ...]
+    ) -> None:
         self._found = found
+        self._ends = ends  # of functions that were walked, by what was done before them
         self._callers = callers  # so that recursion ends
         self._names: dict[str, Any] = {}
         self._file = ""
@@ -59,17 +88,21 @@ class _Walk:
 
     def function(self, function: Any, before: Effects) -> Effects:
         """Walk a function and return what was done at its end, whichever way it ended."""
-        if not is_own_code(function):
-            function = inspect.unwrap(function)  # a library's decorator; one of ours may have effects itself
-        if not is_own_code(function) or function in self._callers:
+        function = _own(function)
+        if function is None or function in self._callers:
             return before
+        if (function, before) not in self._ends:
+            self._ends[function, before] = self._walked(function, before)
+        return self._ends[function, before]
+
+    def _walked(self, function: FunctionType, before: Effects) -> Effects:
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(function.__code__))).body[0]
         except (OSError, SyntaxError):  # no source, or half an expression (a lambda)
             return before
         if not isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef):
             return before
-        inner = _Walk(self._found, (*self._callers, function))
+        inner = _Walk(self._found, self._ends, (*self._callers, function))
         inner._names = _names(function) | _local_imports(tree)
         inner._file = function.__code__.co_filename.rpartition("/")[2]
         inner._line = function.__code__.co_firstlineno - 1
@@ -120,8 +153,10 @@ class _Walk:
         return self._block(node.orelse, done) or done
 
     def _attempt(self, node: ast.Try | ast.TryStar, done: Effects) -> Effects | None:
+        returned, self._returned = self._returned, _NONE
         body = self._block(node.body, done)
-        failed = body if body is not None else done
+        failed = (done if body is None else body) | self._returned  # it may fail as late as in its `return`
+        self._returned |= returned
         ends = [self._block(handler.body, failed) for handler in node.handlers]
         ends.append(self._block(node.orelse, body))
         end = _either(*ends)
