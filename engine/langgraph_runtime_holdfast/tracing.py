@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from langgraph_runtime_holdfast.errors import EngineError
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+PROTOCOL: Final = "http/protobuf"
 LANGSMITH: Final = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING")
 # What load balancers and Prometheus ask for all day.
 UNTRACED: Final = "/(ok|info|metrics)$"
@@ -45,16 +47,16 @@ def tracing_variables(environment: Mapping[str, str]) -> dict[str, str]:
     if not is_wanted(environment):
         # Unset, the server would trace as soon as there is an API key.
         return {} if any(map(environment.get, LANGSMITH)) else {"LANGSMITH_TRACING": "false"}
-    protocol = next((environment[name] for name in PROTOCOLS if environment.get(name)), "http/protobuf")
-    if protocol != "http/protobuf":
+    name = next(filter(environment.get, PROTOCOLS), "")
+    if name and environment[name] != PROTOCOL:
         raise EngineError(
-            f"traces are sent by http/protobuf, not by {protocol}. Give OTEL_EXPORTER_OTLP_ENDPOINT the "
-            "collector's HTTP port, often 4318, and leave out OTEL_EXPORTER_OTLP_PROTOCOL."
+            f"{name}={environment[name]} in the environment or .env cannot be honoured: traces are sent by "
+            f"{PROTOCOL}. Unset it, and let the endpoint be the collector's HTTP port, often 4318."
         )
     if not _is_installed("opentelemetry.instrumentation.asgi"):
         raise EngineError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which need opentelemetry-instrumentation-asgi. "
-            "Install langgraph-runtime-holdfast[otel], or unset it."
+            "OTEL_EXPORTER_OTLP_ENDPOINT in the environment or .env asks for traces, which need "
+            "opentelemetry-instrumentation-asgi. Install langgraph-runtime-holdfast[otel], or unset it."
         )
     wanted = {"OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": LONGEST_ATTRIBUTE}
     if "service.name=" not in environment.get("OTEL_RESOURCE_ATTRIBUTES", ""):
@@ -63,6 +65,17 @@ def tracing_variables(environment: Mapping[str, str]) -> dict[str, str]:
         # To OpenTelemetry alone; whoever sets them chooses LangSmith, or both.
         wanted |= {"LANGSMITH_TRACING": "true", "LANGSMITH_TRACING_MODE": "otel"}
     return {name: value for name, value in wanted.items() if not environment.get(name)}
+
+
+def destinations(environment: Mapping[str, str]) -> Iterator[str]:
+    """Say what is sent where, for a complete environment; hosts only, since an address may hold a key."""
+    runs = any(environment.get(name, "").lower() == "true" for name in LANGSMITH)
+    mode = environment.get("LANGSMITH_TRACING_MODE", "langsmith").lower()
+    if is_wanted(environment):
+        host = urlsplit(next(filter(None, map(environment.get, ENDPOINTS)))).hostname
+        yield f"requests{' and runs' if runs and mode != 'langsmith' else ''} to {host}"
+    if runs and mode != "otel":
+        yield "runs to LangSmith"
 
 
 def _is_installed(module: str) -> bool:

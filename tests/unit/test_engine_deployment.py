@@ -9,6 +9,7 @@ import pytest
 
 from langgraph_runtime_holdfast.deployment import Deployment, load_deployment
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.tracing import destinations
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -189,22 +190,28 @@ COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
 
 
 @pytest.mark.parametrize(
-    ("given", "tracing", "mode"),
+    ("given", "sent"),
     [
-        (COLLECTOR, "true", "otel"),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, "true", "otel"),
-        (COLLECTOR | {"LANGSMITH_TRACING": ""}, "true", "otel"),  # as docker-compose.yml gives what is unset
-        (COLLECTOR | {"LANGSMITH_TRACING": "false"}, "false", None),
-        (COLLECTOR | {"OTEL_TRACES_EXPORTER": "none"}, "false", None),
-        (COLLECTOR | {"OTEL_SDK_DISABLED": "true"}, "false", None),
+        ({}, []),
+        (COLLECTOR, ["requests and runs to collector"]),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:b@c/v1/traces"}, ["requests and runs to c"]),
+        # As docker-compose.yml gives what is unset.
+        (COLLECTOR | {"LANGSMITH_TRACING": ""}, ["requests and runs to collector"]),
+        (COLLECTOR | {"LANGSMITH_TRACING": "false"}, ["requests to collector"]),
+        (COLLECTOR | {"OTEL_TRACES_EXPORTER": "none"}, []),
+        (COLLECTOR | {"OTEL_SDK_DISABLED": "true"}, []),
+        (COLLECTOR | {"LANGSMITH_TRACING": "true"}, ["requests to collector", "runs to LangSmith"]),
+        (
+            COLLECTOR | {"LANGSMITH_TRACING": "true", "LANGSMITH_TRACING_MODE": "hybrid"},
+            ["requests and runs to collector", "runs to LangSmith"],
+        ),
     ],
 )
-def test_a_place_for_traces_is_all_it_takes(
-    project: Path, given: dict[str, str], tracing: str, mode: str | None
-) -> None:
+def test_a_place_for_traces_is_all_it_takes(project: Path, given: dict[str, str], sent: list[str]) -> None:
     environment = load(project, given).environment
-    assert environment["LANGSMITH_TRACING"] == tracing
-    assert environment.get("LANGSMITH_TRACING_MODE") == mode
+    assert list(destinations(environment)) == sent
+    if sent == ["requests and runs to collector"]:
+        assert (environment["LANGSMITH_TRACING"], environment["LANGSMITH_TRACING_MODE"]) == ("true", "otel")
 
 
 def test_what_traces_need_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,5 +222,5 @@ def test_what_traces_need_is_named(project: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_protocol_that_traces_are_not_sent_by_is_refused(project: Path) -> None:
-    with pytest.raises(EngineError, match="not by grpc"):
+    with pytest.raises(EngineError, match="OTEL_EXPORTER_OTLP_PROTOCOL=grpc in the environment"):
         load(project, COLLECTOR | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
