@@ -1,7 +1,7 @@
 """Spans for what the client is asked to do, so that a trace begins with who asks and not with the server.
 
 They go to whatever tracer provider the application has set. Without one, or without OpenTelemetry installed
-(`holdfast[otel]`), nothing is recorded, sent, or added to a request.
+(the extra `otel`), nothing is recorded, sent, or added to a request.
 """
 
 from __future__ import annotations

@@ -34,4 +34,4 @@ def test_the_command_says_that_it_cannot_send_traces() -> None:
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
     command = [sys.executable, "-c", f"{imports}; print(send_traces())"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    assert "holdfast[otel]" in done.stdout
+    assert "the extra [otel]" in done.stdout
