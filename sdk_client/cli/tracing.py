@@ -26,7 +26,7 @@ def send_traces() -> str | None:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        return "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which need the extra [otel] of the client: none are sent"
+        return "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces: they need the extra [otel] of the client"
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         return None  # as under `opentelemetry-instrument`
     os.environ.setdefault("OTEL_SERVICE_NAME", "holdfast-cli")
