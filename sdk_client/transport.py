@@ -26,6 +26,7 @@ from sdk_client.errors import (
     ThreadBusyError,
 )
 from sdk_client.retry import GaveUpError, RetryPolicy, call_with_retries, is_transient, status_of
+from sdk_client.tracing import carry
 from sdk_client.turns import Turns
 
 T = TypeVar("T")
@@ -89,6 +90,7 @@ class Transport:
                     "user-agent": f"holdfast/{version('holdfast-client')}",
                     **({"x-api-key": api_key} if api_key else {}),
                 },
+                event_hooks={"request": [carry]},
             )
 
         self.http = http_client or connect(_BRIEF)
