@@ -15,8 +15,6 @@ from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict
 
 # Pydantic, and so the server's schemas, cannot read the TypedDict of `typing` before Python 3.12.
-from typing_extensions import TypedDict
-
 from graphs.kit.problems import Problem
 
 
