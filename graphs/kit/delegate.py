@@ -64,7 +64,7 @@ def sub_agent(
         given = {key: state[key] for key in (*reads, "result") if key in state}
         # It starts from what is spent already, so that one budget holds for all.
         given |= {"messages": [HumanMessage(task)], "usage": before}
-        # The run's own durability would be taken over, and "sync" then waits for a checkpoint that is not made.
+        # The run's own durability would be taken over; "sync" waits for a checkpoint that is never made.
         final = await agent.ainvoke(given, context=context_of(runtime), durability="async")
         problem = final.get("problem") or unsolved_problem(final["messages"])
         call_id = runtime.tool_call_id or ""
