@@ -4,7 +4,7 @@ async with Client.from_env() as client:
     result = await client.run("support", {"messages": [...]}, conversation_id="ticket-17")
 """
 
-from sdk_client.approvals import Approval, Decision
+from sdk_client.approvals import Action, Approval, Decision
 from sdk_client.client import Client
 from sdk_client.errors import (
     AlreadyDecidedError,
@@ -29,6 +29,7 @@ from sdk_client.settings import ClientSettings
 from sdk_client.threads import ThreadReport
 
 __all__ = [
+    "Action",
     "AlreadyDecidedError",
     "Approval",
     "ApprovalNeededError",

@@ -15,47 +15,35 @@ whom and when.
   travels inside the resuming run (`command.update`): state and continuation change together or not at all.
 - Rejecting a static pause runs nothing: the state is updated as of the graph's end, which clears what was
   to come and leaves the thread idle with its values.
+- A pause with several actions takes one answer for all of them. Each action has a claim of its own, so that
+  they can be decided one by one and by different people; with the last one the graph goes on.
+
+What a graph could not take as an answer is refused before any of this (`answers.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
+from sdk_client.answers import Answer, checked_answer, command_for
 from sdk_client.claims import METADATA_KEY, Claim, Claims
-from sdk_client.errors import AlreadyDecidedError, ConfigurationError, NotFoundError, RefusedError
+from sdk_client.decisions import Decision, already, decision_in, is_wanted, name_of
+from sdk_client.errors import ConfigurationError, RefusedError
 from sdk_client.identity import claim_id_for
 from sdk_client.models import RunHandle
-from sdk_client.pauses import Approval, DecisionType, approvals_in
+from sdk_client.pauses import Action, Approval, DecisionType, approvals_in
 from sdk_client.snapshots import snapshot_of
 from sdk_client.submission import RunPlan, Submission
 from sdk_client.transport import Transport
+from sdk_client.waiting import Waiting
 
-__all__ = ["Approval", "Approvals", "Decision", "DecisionType", "approvals_in"]
+__all__ = ["Action", "Approval", "Approvals", "Decision", "DecisionType", "approvals_in"]
 
-_PAGE = 100
-_AT_ONCE = 8
 _RECENT_RUNS = 100
 _CLAIM_KEY = "holdfast_claim_id"
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A decision that stands, and the run that carries it out."""
-
-    thread_id: str
-    pause_id: str
-    decision: DecisionType
-    decided_by: str
-    decided_at: str
-    """ISO 8601, by the decider's clock."""
-    run: RunHandle | None
-    """None where nothing runs: a rejected static pause."""
 
 
 class Approvals:
@@ -66,6 +54,7 @@ class Approvals:
         self._transport = transport
         self._submission = submission
         self._claims = claims
+        self._waiting = Waiting(transport)
 
     async def list_waiting(self, assistant_id: str | None = None, *, limit: int = 50) -> list[Approval]:
         """List pauses that wait, the most recently changed thread first.
@@ -74,39 +63,7 @@ class Approvals:
             assistant_id: Only of this graph (its name) or assistant (its UUID).
             limit: At most so many pauses, 1 to 1000.
         """
-        if not 1 <= limit <= 1000:
-            raise ConfigurationError(f"limit is {limit}; it must be 1 to 1000.")
-        metadata = {} if assistant_id is None else {_assistant_key(assistant_id): assistant_id}
-        waiting: list[Approval] = []
-        offset = 0
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def read(thread: Mapping[str, Any]) -> tuple[Approval, ...]:
-            async with gate:
-                try:
-                    return await self._pauses_of(thread)
-                except NotFoundError:
-                    return ()  # deleted since the search
-
-        while len(waiting) < limit:
-            page = await self._transport.call(
-                "list waiting threads",
-                lambda offset=offset: self._transport.sdk.threads.search(  # type: ignore[misc]
-                    status="interrupted",
-                    metadata=metadata,
-                    limit=_PAGE,
-                    offset=offset,
-                    sort_by="updated_at",
-                    sort_order="desc",
-                    select=["thread_id", "metadata", "status"],
-                ),
-            )
-            for found in await asyncio.gather(*(read(thread) for thread in page)):
-                waiting.extend(found)
-            if len(page) < _PAGE:
-                break
-            offset += _PAGE
-        return waiting[:limit]
+        return await self._waiting.everywhere(assistant_id, limit=limit)
 
     async def waiting_on(self, thread_id: str) -> tuple[Approval, ...]:
         """List the pauses of one thread; empty when it waits for nobody.
@@ -114,7 +71,7 @@ class Approvals:
         Raises:
             NotFoundError: There is no such thread.
         """
-        return await self._pauses_of(await self._thread(thread_id))
+        return await self._waiting.pauses_of(await self._waiting.thread(thread_id))
 
     async def get(self, thread_id: str) -> Approval:
         """Read the one pause of a thread.
@@ -128,103 +85,194 @@ class Approvals:
             raise RefusedError("The thread is not waiting for a decision", thread_id=thread_id)
         return _only(found)
 
-    async def approve(self, approval: Approval | str, *, decided_by: str) -> Decision:
+    async def decided(self, approval: Approval) -> tuple[Decision | None, ...]:
+        """Read what has been decided about each action of a pause that waits; None where it is open."""
+        if len(approval.actions) == 1:
+            return (None,)  # had it been decided, the pause would be over
+        records = [await self._read(approval, index) for index in range(len(approval.actions))]
+        return tuple(
+            decision_in(record, approval.thread_id, None, action=index) if record else None
+            for index, record in enumerate(records)
+        )
+
+    async def approve(
+        self, approval: Approval | str, *, decided_by: str, action: int | None = None
+    ) -> Decision:
         """Let the action happen as proposed; see `decide`."""
-        return await self.decide(approval, "accept", None, decided_by=decided_by)
+        return await self.decide(approval, "approve", None, decided_by=decided_by, action=action)
 
-    async def edit(self, approval: Approval | str, args: Mapping[str, Any], *, decided_by: str) -> Decision:
-        """Let it happen with other arguments; for a static pause `args` updates the state. See `decide`."""
-        return await self.decide(approval, "edit", dict(args), decided_by=decided_by)
+    async def edit(
+        self,
+        approval: Approval | str,
+        args: Mapping[str, Any],
+        *,
+        decided_by: str,
+        action: int | None = None,
+    ) -> Decision:
+        """Let it happen with other arguments; those not named stay as proposed.
 
-    async def reject(self, approval: Approval | str, *, decided_by: str) -> Decision:
-        """Do not let it happen; see `decide`."""
-        return await self.decide(approval, "ignore", None, decided_by=decided_by)
+        For a static pause `args` updates the state. See `decide`.
+        """
+        return await self.decide(approval, "edit", dict(args), decided_by=decided_by, action=action)
 
-    async def respond(self, approval: Approval | str, answer: Any, *, decided_by: str) -> Decision:
+    async def reject(
+        self,
+        approval: Approval | str,
+        *,
+        decided_by: str,
+        message: str | None = None,
+        action: int | None = None,
+    ) -> Decision:
+        """Do not let it happen; `message` tells the agent why. See `decide`."""
+        return await self.decide(approval, "reject", message, decided_by=decided_by, action=action)
+
+    async def respond(
+        self, approval: Approval | str, answer: Any, *, decided_by: str, action: int | None = None
+    ) -> Decision:
         """Answer in words; to a "question" the answer may be any JSON value. See `decide`."""
-        return await self.decide(approval, "respond", answer, decided_by=decided_by)
+        return await self.decide(approval, "respond", answer, decided_by=decided_by, action=action)
 
     async def decide(
-        self, approval: Approval | str, decision: DecisionType, value: Any, *, decided_by: str
+        self,
+        approval: Approval | str,
+        decision: DecisionType,
+        value: Any,
+        *,
+        decided_by: str,
+        action: int | None = None,
     ) -> Decision:
-        """Make the one decision of a pause and set the run going again.
+        """Make the one decision of a pause, or of one of its actions, and set the run going again.
 
         Args:
             approval: The pause, or the id of a thread that has one.
             decision: What to do; must be among the pause's `allowed`.
-            value: The new arguments of an edit, the text of a response, else None.
+            value: The arguments that an edit changes, the text of a response or a rejection, else None.
             decided_by: Who decides; kept with the decision.
+            action: Which action of a pause that has several, from 0. None decides on all that are still
+                open. The run goes on once every action is decided; until then the decision's `run` is None.
 
         Raises:
             AlreadyDecidedError: Somebody decided otherwise before; their decision is carried out.
-            RefusedError: The pause does not allow it, or the thread does not wait.
+            RefusedError: The pause does not allow it, the value does not fit, or the thread does not wait.
+                Nothing was sent, and the pause is as it was.
             HoldfastError: What submitting a run raises.
         """
         if not decided_by.strip():
             raise ConfigurationError("decided_by is empty; say who decides.")
         pause = approval if isinstance(approval, Approval) else await self._pause_or_refuse(approval)
-        if decision not in pause.allowed:
-            allowed = ", ".join(sorted(pause.allowed)) or "nothing"
-            raise RefusedError(
-                f"This pause does not allow {decision!r}, only {allowed}",
-                thread_id=pause.thread_id,
-            )
         started = time.monotonic()
-        claim_id = claim_id_for(pause.thread_id, pause.pause_id)
-        wanted = {"decision": decision, "value": value, "decided_by": decided_by}
-        thread = await self._thread(pause.thread_id)
-        if any(found.pause_id == pause.pause_id for found in await self._pauses_of(thread)):
-            claim = await self._claims.take(
-                claim_id,
-                {
-                    "kind": "decision",
-                    "thread_id": pause.thread_id,
-                    "pause_id": pause.pause_id,
-                    "decided_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                    **wanted,
-                },
-            )
-            record, done = claim.record, await self._carry_out(pause, claim, started=started)
+        found = await self._waiting.pauses_of(await self._waiting.thread(pause.thread_id))
+        waiting = next((one for one in found if one.pause_id == pause.pause_id), None)
+        # What the server says of the pause counts, not what the caller has kept of it.
+        answer = checked_answer(waiting or pause, action, decision, value)
+        wanted = {"decision": answer.decision, "value": answer.value, "decided_by": decided_by}
+        if waiting is not None and len(waiting.actions) > 1:
+            return await self._decide_several(waiting, action, wanted, started=started)
+        if waiting is None:
+            record, done = await self._carried_out(pause, action)
         else:
-            record, done = await self._carried_out(pause, claim_id)
-        if {name: record.get(name) for name in wanted} != wanted:
-            raise _already(done)
+            if waiting.kind == "static" and decision == "edit":
+                await self._refuse_unknown_keys(waiting, answer.value)
+            claim = await self._claim(waiting, None, wanted)
+            record, done = claim.record, await self._carry_out(waiting, claim, started=started)
+        if not is_wanted(record, wanted):
+            raise already(done)
         return done
 
-    async def _carried_out(self, pause: Approval, claim_id: str) -> tuple[dict[str, Any], Decision]:
+    async def _decide_several(
+        self, pause: Approval, action: int | None, wanted: Mapping[str, Any], *, started: float
+    ) -> Decision:
+        """Claim one action, or all that are open; with the last one carry them out."""
+        records = {index: await self._read(pause, index) for index in range(len(pause.actions))}
+        if action is not None:
+            chosen = [action]
+        else:
+            chosen = [index for index, record in records.items() if record is None]
+        # In order, and no further than somebody else got: of two who decide on all, one decides on all.
+        for index in chosen:
+            claim = await self._claim(pause, index, wanted)
+            records[index] = claim.record
+            if not is_wanted(claim.record, wanted):
+                break
+        # After the claim: of several who decide on one action each, the last one sees all of them.
+        for index, record in records.items():
+            records[index] = record or await self._read(pause, index)
+        decided = {index: record for index, record in records.items() if record is not None}
+        # Where none was open, whoever decided on all of them has not come to carry it out.
+        asked = {index: decided[index] for index in chosen or decided if index in decided}
+        lost = next((index for index, record in asked.items() if not is_wanted(record, wanted)), None)
+        run: RunHandle | None = None
+        if len(decided) == len(records):
+            answers = [{"decision": one["decision"], "value": one["value"]} for one in decided.values()]
+            claim = await self._claim(pause, None, {**wanted, "answers": answers})
+            run = (await self._carry_out(pause, claim, started=started)).run
+        told = next(iter(asked)) if lost is None else lost
+        done = decision_in(
+            asked[told],
+            pause.thread_id,
+            run,
+            action=action if lost is None else lost,
+            open_actions=tuple(index for index in records if index not in decided),
+        )
+        if lost is not None:
+            applied = [index for index in chosen if index in asked and is_wanted(asked[index], wanted)]
+            raise already(done, applied=applied)
+        return done
+
+    async def _read(self, pause: Approval, index: int) -> dict[str, Any] | None:
+        return await self._claims.read(_claim_id(pause, index))
+
+    async def _claim(self, pause: Approval, index: int | None, wanted: Mapping[str, Any]) -> Claim:
+        return await self._claims.take(
+            _claim_id(pause, index),
+            {
+                "kind": "decision",
+                "thread_id": pause.thread_id,
+                "pause_id": pause.pause_id,
+                "decided_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                **wanted,
+            },
+        )
+
+    async def _carried_out(self, pause: Approval, action: int | None) -> tuple[Mapping[str, Any], Decision]:
         """Read the decision of a pause that is over; resuming now could only disturb what came after it."""
+        claim_id = _claim_id(pause, None)
         record = await self._claims.read(claim_id)
         run = await self._submission.find(RunPlan(pause.thread_id, pause.assistant_id, claim_id))
-        ended = record is not None and pause.kind == "static" and record.get("decision") == "ignore"
+        ended = record is not None and pause.kind == "static" and name_of(record) == "reject"
         if record is None or (run is None and not ended):
             raise RefusedError(
                 "This pause is over, and not by a decision: the thread has moved on",
                 thread_id=pause.thread_id,
             )
-        return record, _decision(pause.thread_id, pause.pause_id, record, run)
+        if action is not None and len(pause.actions) > 1:
+            record = await self._read(pause, action) or record
+        else:
+            action = None
+        return record, decision_in(record, pause.thread_id, run, action=action)
 
     async def _carry_out(self, pause: Approval, claim: Claim, *, started: float) -> Decision:
         """Do what the claim says, unless it is done."""
         record = claim.record
-        decision: DecisionType = record["decision"]
         run: RunHandle | None = None
-        if pause.kind == "static" and decision == "ignore":
+        if pause.kind == "static" and name_of(record) == "reject":
             await self._end(pause, claim)
         else:
+            answers = [Answer(name_of(one), one.get("value")) for one in record.get("answers") or [record]]
             run = await self._submission.create_claimed(
                 RunPlan(
                     thread_id=pause.thread_id,
                     assistant_id=pause.assistant_id,
                     request_id=claim.claim_id,
-                    arguments=await self._arguments(pause, decision, record.get("value")),
+                    arguments=await self._arguments(pause, answers),
                     metadata={_CLAIM_KEY: claim.claim_id},
                 ),
                 claim,
                 started=started,
             )
-        return _decision(pause.thread_id, pause.pause_id, record, run)
+        return decision_in(record, pause.thread_id, run)
 
-    async def _arguments(self, pause: Approval, decision: DecisionType, value: Any) -> dict[str, Any]:
+    async def _arguments(self, pause: Approval, answers: list[Answer]) -> dict[str, Any]:
         """Build the resuming run: the decision, and what the paused run was given."""
         runs = await self._transport.call(
             "read the paused run",
@@ -242,7 +290,7 @@ class Approvals:
             "stream_mode": given.get("stream_mode"),
             "webhook": given.get("webhook"),
             "context": context or None,
-            "command": _command(pause, decision, value),
+            "command": command_for(pause, answers),
             "stream_resumable": True,
             "durability": "sync",
             "multitask_strategy": "enqueue",
@@ -267,8 +315,8 @@ class Approvals:
 
     async def _pause_or_refuse(self, thread_id: str) -> Approval:
         """Find the pause a thread id stands for; refuse with the last decision where there was one."""
-        thread = await self._thread(thread_id)
-        if found := await self._pauses_of(thread):
+        thread = await self._waiting.thread(thread_id)
+        if found := await self._waiting.pauses_of(thread):
             return _only(found)
         runs = await self._transport.call(
             "read the thread's runs",
@@ -281,75 +329,31 @@ class Approvals:
             if claim_id := (run.get("metadata") or {}).get(_CLAIM_KEY):
                 if record := await self._claims.read(str(claim_id)):
                     handle = RunHandle(str(run["run_id"]), thread_id, str(claim_id), str(run["assistant_id"]))
-                    raise _already(_decision(thread_id, str(record["pause_id"]), record, handle))
+                    raise already(decision_in(record, thread_id, handle))
                 break
         noted = ((thread.get("metadata") or {}).get(METADATA_KEY) or {}).get(_CLAIM_KEY)
         if noted and (record := await self._claims.read(str(noted))):
-            raise _already(_decision(thread_id, str(record["pause_id"]), record, None))
+            raise already(decision_in(record, thread_id, None))
         raise RefusedError("The thread is not waiting for a decision and never had one", thread_id=thread_id)
 
-    async def _thread(self, thread_id: str) -> Mapping[str, Any]:
-        return await self._transport.call(
-            "read the thread", lambda: self._transport.sdk.threads.get(thread_id), thread_id=thread_id
+    async def _refuse_unknown_keys(self, pause: Approval, update: Mapping[str, Any]) -> None:
+        """Refuse an edit of keys that the state does not have: the graph would go on without the edit."""
+        schemas = await self._transport.call(
+            "read the graph's schemas",
+            lambda: self._transport.sdk.assistants.get_schemas(pause.assistant_id),
+            thread_id=pause.thread_id,
         )
-
-    async def _pauses_of(self, thread: Mapping[str, Any]) -> tuple[Approval, ...]:
-        if thread.get("status") != "interrupted":
-            return ()
-        sdk, thread_id = self._transport.sdk, str(thread["thread_id"])
-        metadata = thread.get("metadata") or {}
-        runs = await self._transport.call(
-            "read the thread's runs",
-            lambda: sdk.runs.list(thread_id, limit=1, select=["status", "assistant_id"]),
-            thread_id=thread_id,
-        )
-        # A cancelled run also leaves its thread "interrupted" with nodes to run; only a run that ended well
-        # has paused.
-        if not runs or runs[0].get("status") != "success":
-            return ()
-        state = await self._transport.call(
-            "read the thread's state", lambda: sdk.threads.get_state(thread_id), thread_id=thread_id
-        )
-        return approvals_in(
-            snapshot_of(state),
-            thread_id=thread_id,
-            assistant_id=str(runs[0].get("assistant_id") or metadata.get("assistant_id")),
-            graph_id=metadata.get("graph_id"),
-        )
+        known = set((schemas.get("state_schema") or {}).get("properties") or ())
+        if known and (unknown := sorted(update.keys() - known)):
+            raise RefusedError(
+                f"The state has no key {', '.join(unknown)}; there are: {', '.join(sorted(known))}",
+                thread_id=pause.thread_id,
+            )
 
 
-def _command(pause: Approval, decision: DecisionType, value: Any) -> dict[str, Any] | None:
-    """Say how the graph is to go on; None means simply on, from a static pause."""
-    if pause.kind == "static":
-        return {"update": value} if decision == "edit" else None
-    if pause.kind == "question":
-        return {"resume": {pause.pause_id: value}}
-    if decision == "edit":
-        value = {"action": pause.action, "args": value}
-    kind = "response" if decision == "respond" else decision
-    return {"resume": {pause.pause_id: [{"type": kind, "args": value}]}}
-
-
-def _decision(thread_id: str, pause_id: str, record: Mapping[str, Any], run: RunHandle | None) -> Decision:
-    return Decision(
-        thread_id=thread_id,
-        pause_id=pause_id,
-        decision=record["decision"],
-        decided_by=str(record["decided_by"]),
-        decided_at=str(record["decided_at"]),
-        run=run,
-    )
-
-
-def _already(done: Decision) -> AlreadyDecidedError:
-    return AlreadyDecidedError(
-        f"{done.decided_by} decided {done.decision!r} at {done.decided_at}; this decision was not applied",
-        decision=done.decision,
-        decided_by=done.decided_by,
-        decided_at=done.decided_at,
-        thread_id=done.thread_id,
-        run_id=done.run.run_id if done.run else None,
-    )
+def _claim_id(pause: Approval, index: int | None) -> str:
+    """The claim of the pause, or of one of its actions where it has several."""
+    return claim_id_for(pause.thread_id, pause.pause_id if index is None else f"{pause.pause_id}#{index}")
 
 
 def _only(found: tuple[Approval, ...]) -> Approval:
@@ -359,11 +363,3 @@ def _only(found: tuple[Approval, ...]) -> Approval:
             thread_id=found[0].thread_id,
         )
     return found[0]
-
-
-def _assistant_key(assistant_id: str) -> str:
-    try:
-        UUID(assistant_id)
-    except ValueError:
-        return "graph_id"
-    return "assistant_id"

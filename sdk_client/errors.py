@@ -90,7 +90,7 @@ class ThreadBusyError(HoldfastError):
 class AlreadyDecidedError(HoldfastError):
     """This pause has had its decision; the one attempted now was not applied.
 
-    `decision` is accept, edit, respond or ignore; `decided_at` is ISO 8601 by the decider's clock. `run_id`
+    `decision` is approve, edit, reject or respond; `decided_at` is ISO 8601 by the decider's clock. `run_id`
     is the run that carried the decision out, None if it needed none.
     """
 

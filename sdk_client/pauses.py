@@ -1,46 +1,80 @@
 """What a run waits for: reading pauses out of a thread's state.
 
-Two kinds. `interrupt()` in a node leaves an interrupt with an id and a payload; agent inboxes agree on a
-payload of `{"action_request": {"action", "args"}, "config": {"allow_accept", ...}, "description"}`, alone
-or in a list. A static breakpoint (`interrupt_before`) leaves nothing but a node that would run next.
+`interrupt()` in a node leaves an interrupt with an id and a payload. Five kinds of pause:
+
+- hitl: LangChain's `HITLRequest`, one or several actions in `action_requests`, decided together
+- tool_call: LangChain's `ToolApprovalRequest`, one call, with the JSON Schema of its answer
+- inbox: the shape from before, `{"action_request", "config", "description"}`, alone or in a list of one
+- question: any other payload, whose answer only the graph's author knows
+- static: no interrupt but a breakpoint (`interrupt_before`), which leaves a node that would run next
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal, cast
 
 from sdk_client.snapshots import PendingInterrupt, Snapshot
 
-DecisionType = Literal["accept", "edit", "respond", "ignore"]
-PauseKind = Literal["inbox", "question", "static"]
+DecisionType = Literal["approve", "edit", "reject", "respond"]
+PauseKind = Literal["hitl", "tool_call", "inbox", "question", "static"]
 
+DECISIONS: Final[tuple[DecisionType, ...]] = ("approve", "edit", "reject", "respond")
+INBOX_NAMES: Final[Mapping[DecisionType, str]] = {
+    "approve": "accept",
+    "edit": "edit",
+    "reject": "ignore",
+    "respond": "response",
+}
+"""The types of an answer in the shape from before."""
+_INBOX_FLAGS: Final[Mapping[str, DecisionType]] = {
+    "allow_accept": "approve",
+    "allow_edit": "edit",
+    "allow_ignore": "reject",
+    "allow_respond": "respond",
+}
 _STATIC_PREFIX = "static:"
 
 
 @dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that is to be done, and what may be decided about it."""
+
+    name: str
+    """In the graph's words; for a question and a static pause the node's name."""
+    args: dict[str, Any]
+    """What it would be done with; for a static pause the thread's values."""
+    description: str | None
+    allowed: frozenset[DecisionType]
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
-    """One pause that waits for one decision."""
+    """One pause that waits for a human."""
 
     thread_id: str
     pause_id: str
     """The interrupt's id, or `static:<checkpoint id>`."""
     kind: PauseKind
-    """inbox: an agent-inbox request; question: `interrupt()` with any other payload; static: a breakpoint."""
     assistant_id: str
     graph_id: str | None
     node: str
     action: str
-    """What is to be done, in the graph's words; for a static pause the node's name."""
+    """What is to be done; of several actions all names, as text."""
     args: dict[str, Any]
-    """What it would be done with; for a static pause the thread's values."""
+    """What it would be done with; of several actions empty: each of `actions` has its own."""
     description: str | None
     allowed: frozenset[DecisionType]
+    """What may be decided; of several actions, about every one of them."""
     created_at: str | None
     """ISO 8601, when the pause began."""
+    actions: tuple[Action, ...]
+    """What waits for a decision, each by itself; more than one only in a pause of kind hitl."""
     payload: Any = field(default=None, compare=False)
     """What the graph gave to `interrupt()`, unchanged."""
+    response_schema: dict[str, Any] | None = field(default=None, compare=False)
+    """The JSON Schema of the answer, where the graph gave one."""
 
     @property
     def checkpoint_id(self) -> str | None:
@@ -67,48 +101,111 @@ def approvals_in(
     if not snapshot.next or not snapshot.checkpoint_id:
         return ()
     nodes = ", ".join(snapshot.next)
-    return (
-        Approval(
-            pause_id=f"{_STATIC_PREFIX}{snapshot.checkpoint_id}",
-            kind="static",
-            node=nodes,
-            action=nodes,
-            args=snapshot.values,
-            description=f"Paused before {nodes}",
-            allowed=frozenset({"accept", "edit", "ignore"}),
-            **common,
-        ),
-    )
+    allowed = _known(["approve", "edit", "reject"])
+    action = Action(nodes, snapshot.values, f"Paused before {nodes}", allowed)
+    pause_id = f"{_STATIC_PREFIX}{snapshot.checkpoint_id}"
+    return (_approval((action,), pause_id=pause_id, kind="static", node=nodes, **common),)
 
 
 def _from_interrupt(found: PendingInterrupt, common: Mapping[str, Any]) -> Approval:
-    request = found.value[0] if isinstance(found.value, list) and len(found.value) == 1 else found.value
-    action = request.get("action_request") if isinstance(request, dict) else None
-    if not isinstance(request, dict) or not isinstance(action, dict):
-        # Not a request an inbox knows, so only the graph's author knows what an answer looks like.
-        return Approval(
-            pause_id=found.id,
-            kind="question",
-            node=found.node,
-            action=found.node,
-            args={},
-            description=found.value if isinstance(found.value, str) else None,
-            allowed=frozenset({"respond"}),
-            payload=found.value,
-            **common,
-        )
-    config = request.get("config")
-    flags: Mapping[str, Any] = config if isinstance(config, dict) else {}
-    args = action.get("args")
-    names: tuple[DecisionType, ...] = ("accept", "edit", "respond", "ignore")
-    return Approval(
+    kind, actions = _read(found)
+    return _approval(
+        actions,
         pause_id=found.id,
-        kind="inbox",
+        kind=kind,
         node=found.node,
-        action=str(action.get("action", found.node)),
-        args=dict(args) if isinstance(args, dict) else {},
-        description=request.get("description"),
-        allowed=frozenset(name for name in names if flags.get(f"allow_{name}") is True),
         payload=found.value,
+        response_schema=found.response_schema,
         **common,
     )
+
+
+def _approval(actions: tuple[Action, ...], **rest: Any) -> Approval:
+    only = actions[0] if len(actions) == 1 else None
+    return Approval(
+        action=", ".join(action.name for action in actions),
+        args=only.args if only else {},
+        description=only.description if only else f"{len(actions)} actions, decided together",
+        allowed=frozenset.intersection(*(action.allowed for action in actions)),
+        actions=actions,
+        **rest,
+    )
+
+
+def _read(found: PendingInterrupt) -> tuple[PauseKind, tuple[Action, ...]]:
+    value = found.value
+    # A payload may carry both shapes, for every interface: what the graph's own framework knows comes first.
+    if actions := _hitl_actions(value):
+        return "hitl", actions
+    if action := _tool_call(value, found.response_schema):
+        return "tool_call", (action,)
+    if action := _inbox_action(value[0] if isinstance(value, list) and len(value) == 1 else value):
+        return "inbox", (action,)
+    said = value if isinstance(value, str) else None
+    return "question", (Action(found.node, {}, said, frozenset({"respond"})),)
+
+
+def _hitl_actions(value: Any) -> tuple[Action, ...] | None:
+    """Read a HITLRequest; None if it is none, or not a whole one."""
+    requests, configs = _list(value, "action_requests"), _list(value, "review_configs")
+    actions = []
+    for index, request in enumerate(requests):
+        name, args = _get(request, "name"), _get(request, "args")
+        by_name = [config for config in configs if _get(config, "action_name") == name]
+        config = by_name[0] if by_name else configs[index] if index < len(configs) else None
+        allowed = _get(config, "allowed_decisions")
+        if not isinstance(name, str) or not isinstance(args, dict) or not isinstance(allowed, list):
+            return None
+        actions.append(Action(name, args, _text(_get(request, "description")), _known(allowed)))
+    return tuple(actions) or None
+
+
+def _tool_call(value: Any, schema: Mapping[str, Any] | None) -> Action | None:
+    name, args = _get(value, "name"), _get(value, "args")
+    if _get(value, "type") != "tool_approval" or not isinstance(name, str) or not isinstance(args, dict):
+        return None
+    allowed = [kind for kind in DECISIONS if schema is None or branch_of(schema, kind)]
+    return Action(name, args, _text(_get(value, "description")), _known(allowed))
+
+
+def _inbox_action(value: Any) -> Action | None:
+    request = _get(value, "action_request")
+    name, args, config = _get(request, "action"), _get(request, "args"), _get(value, "config")
+    if not isinstance(request, dict):
+        return None
+    allowed = [kind for flag, kind in _INBOX_FLAGS.items() if _get(config, flag) is True]
+    args = dict(args) if isinstance(args, dict) else {}
+    return Action(str(name or "action"), args, _text(_get(value, "description")), _known(allowed))
+
+
+def branch_of(schema: Mapping[str, Any], decision: str) -> dict[str, Any] | None:
+    """The part of an answer's JSON Schema that is about one type of decision; None if it has none."""
+    definitions = schema.get("$defs") or {}
+    for branch in schema.get("oneOf") or schema.get("anyOf") or [schema]:
+        found = resolved(branch, definitions)
+        if _get(_get(_get(found, "properties"), "type"), "const") == decision:
+            return {**found, "$defs": definitions}
+    return None
+
+
+def resolved(schema: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema itself, where it may be a reference into `$defs`."""
+    name = str(_get(schema, "$ref") or "").removeprefix("#/$defs/")
+    return cast("dict[str, Any]", definitions.get(name) or schema)
+
+
+def _known(allowed: list[Any]) -> frozenset[DecisionType]:
+    return frozenset(kind for kind in DECISIONS if kind in allowed)
+
+
+def _list(value: Any, key: str) -> list[Any]:
+    found = _get(value, key)
+    return found if isinstance(found, list) else []
+
+
+def _get(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, Mapping) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -14,6 +14,8 @@ class PendingInterrupt:
     id: str
     node: str
     value: Any
+    response_schema: dict[str, Any] | None = None
+    """The JSON Schema of an answer, where the graph gave one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,12 @@ def snapshot_of(state: Mapping[str, Any]) -> Snapshot:
         created_at=state.get("created_at"),
         run_id=(state.get("metadata") or {}).get("run_id"),
         interrupts=tuple(
-            PendingInterrupt(id=str(found["id"]), node=str(task.get("name", "")), value=found.get("value"))
+            PendingInterrupt(
+                id=str(found["id"]),
+                node=str(task.get("name", "")),
+                value=found.get("value"),
+                response_schema=found.get("response_schema"),
+            )
             for task in tasks
             for found in task.get("interrupts") or ()
             if found.get("id")

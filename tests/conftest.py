@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,3 +30,16 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
     with running_services(tmp_path_factory.mktemp("services")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scripts that drive a server with the stock JavaScript SDK, installed from npm."""
+    if shutil.which("npm") is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI must have Node: without it nobody checks that frontends work")
+        pytest.skip("Node is not installed; this test alone needs it")
+    scripts, folder = Path(__file__).parent / "e2e" / "js", tmp_path_factory.mktemp("npm") / "js"
+    shutil.copytree(scripts, folder, ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=folder, check=True)
+    return folder

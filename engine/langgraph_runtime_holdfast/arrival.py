@@ -12,6 +12,7 @@ import re
 import signal
 import time
 from socket import socket
+from types import FrameType
 from typing import Any, Final
 
 import psycopg
@@ -22,6 +23,7 @@ from langgraph_runtime_holdfast.dsn import CONNECTION_CURE, described
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.event_loop import new_event_loop
 from langgraph_runtime_holdfast.health import App, answer, not_ready, serving, wants_database
+from langgraph_runtime_holdfast.settings import settings
 from langgraph_runtime_holdfast.telling import tell
 
 _TRY_EVERY_SECONDS: Final = 1.0
@@ -61,15 +63,46 @@ def wait_for_database(dsn: str, limit_seconds: float, listener: socket) -> None:
         runner.run(_wait(dsn, limit_seconds, listener))
 
 
+async def wait_again() -> None:
+    """Wait once more, in a process that begins to serve.
+
+    It may be one of several, of which each takes seconds to come so far, or one that follows one that died:
+    Postgres may have gone meanwhile, and a process that cannot start ends all of them.
+
+    Raises:
+        EngineError: It was away all the time, or a signal came.
+    """
+    dsn, limit_seconds = settings().dsn, settings().database_wait_seconds
+    if limit_seconds <= 0 or (reason := await _why_away(dsn)) is None:
+        return
+    _tell_away(dsn, reason, limit_seconds)
+    waiting = asyncio.create_task(_until_there(dsn, time.monotonic(), limit_seconds))
+    told: list[int] = []
+    loop, before = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        loop.call_soon_threadsafe(waiting.cancel)
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        await waiting
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        raise EngineError("Told to end while it waited for Postgres.") from None
+    finally:
+        waiting.cancel()
+        signal.signal(signal.SIGTERM, before)
+
+
 async def _wait(dsn: str, limit_seconds: float, listener: socket) -> None:
     began = time.monotonic()
     if (reason := await _why_away(dsn)) is None:
         return
-    tell(
-        f"Postgres at {described(dsn)} is away ({reason}). Waiting for it for up to {limit_seconds:g} s "
-        "(HOLDFAST_DATABASE_WAIT_SECONDS)",
-        "warning",
-    )
+    _tell_away(dsn, reason, limit_seconds)
     told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _note, told, number)
@@ -82,6 +115,14 @@ async def _wait(dsn: str, limit_seconds: float, listener: socket) -> None:
             raise ToldToEndError(told.result())
         waiting.result()
     tell(f"Postgres at {described(dsn)} is there, after {time.monotonic() - began:.0f} s")
+
+
+def _tell_away(dsn: str, reason: str, limit_seconds: float) -> None:
+    tell(
+        f"Postgres at {described(dsn)} is away ({reason}). Waiting for it for up to {limit_seconds:g} s "
+        "(HOLDFAST_DATABASE_WAIT_SECONDS)",
+        "warning",
+    )
 
 
 def _note(told: asyncio.Future[int], number: int) -> None:

@@ -12,6 +12,7 @@ import structlog
 from starlette.applications import Starlette
 
 from langgraph_runtime_holdfast import __version__
+from langgraph_runtime_holdfast.arrival import wait_again
 from langgraph_runtime_holdfast.database import connect, hurry, start_pool, stop_pool
 from langgraph_runtime_holdfast.feed import close_follower
 from langgraph_runtime_holdfast.gauges import report_gauges
@@ -95,6 +96,7 @@ async def _start_services(stack: AsyncExitStack) -> None:
     stack.push_async_callback(stop_pool)
     stack.push_async_callback(close_follower)
     stack.push_async_callback(outgoing().settle)
+    await wait_again()
     await start_pool()
     stack.push_async_callback(stop_webhook_http_client)
     stack.push_async_callback(stop_http_client)

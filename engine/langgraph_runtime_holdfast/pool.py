@@ -88,6 +88,22 @@ class Pool(AsyncConnectionPool[Connection]):
         finally:
             self._of_calls.release()
 
+    async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109
+        """Take a connection.
+
+        Raises:
+            PoolTimeout: None came in time.
+        """
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
+        taken = await super().getconn(timeout)
+        # `asyncio.wait_for`, by which the library waits, forgets a cancellation that comes along with what it
+        # waits for (before Python 3.12): a task that was told to end would go on for ever.
+        if task is not None and task.cancelling() > before:
+            await self.putconn(taken)
+            raise asyncio.CancelledError
+        return taken
+
     def _room_for_calls(self) -> asyncio.Semaphore:
         return asyncio.Semaphore(max(1, self.max_size - max(1, self.max_size // 5)))
 

@@ -1,6 +1,7 @@
 """The support agent: no reply but a trivial one leaves without a human's decision.
 
-    START → intake → triage → writer ⇄ human_approval → send_reply or leave_unanswered → END
+    START → intake → triage → writer → propose → human_approval → send_reply or leave_unanswered → END
+                                ↑______feedback_______|
 
 Two sub-agents, each a graph of its own: `triage` (classify → look_up_policy) and `writer` (draft ⇄
 check_compliance). A trivial reply skips the human. A thread is one conversation.
@@ -8,6 +9,7 @@ check_compliance). A trivial reply skips the human. A thread is one conversation
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
@@ -25,13 +27,14 @@ from graphs.kit.model import ask_model
 from graphs.kit.policies import MODEL_TIMEOUT_SECONDS, TOOL_TIMEOUT_SECONDS, TRANSIENT_RETRY
 from graphs.kit.problems import InputProblem
 from graphs.support import prompts
+from graphs.support.answers import read_answer
 from graphs.support.policy_book import CATEGORIES, OTHER, look_up
-from graphs.support.review import ask, check_reply, mask, read_answer
-from graphs.support.state import NEW_TURN, State, customer_text
+from graphs.support.review import ACTION, ask, check_reply, mask, proposed
+from graphs.support.state import NEW_TURN, State, customer_text, forget_proposals, proposal_id
 
 SENT: Final = ("support", "sent")  # the store's namespace from which a mail or chat bridge takes replies
 MAX_TRIVIAL_CHARACTERS: Final = 200  # a longer message says more than its keywords do
-# A draft must not reach a front end token by token: only an approved reply is for the customer.
+# A draft must not reach a front end as text: only an approved reply is for the customer.
 _UNSTREAMED: Final[Any] = {"tags": [TAG_NOSTREAM]}
 
 
@@ -40,7 +43,7 @@ async def check_input(state: State) -> dict[str, Any]:
     if not customer_text(state.get("messages", [])):
         cure = "Send a message with text: {'messages': [{'role': 'user', 'content': …}]}."
         raise InputProblem("empty_message", "The customer's message is empty.", cure)
-    return NEW_TURN
+    return {**NEW_TURN, "messages": forget_proposals(state["messages"])}
 
 
 async def classify(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -81,7 +84,17 @@ async def check_compliance(state: State) -> Command[str]:
 
 def after_writing(state: State) -> str:
     """Only a trivial reply that keeps every rule goes without a human."""
-    return "send_reply" if is_trivial(state) and not state["compliance"]["findings"] else "human_approval"
+    return "send_reply" if is_trivial(state) and not state["compliance"]["findings"] else "propose"
+
+
+async def propose(state: State) -> dict[str, Any]:
+    """Show the draft in the conversation as the call that it stands for.
+
+    Chat interfaces show an approval beside the last message, some only beside a call of that name. Whatever
+    comes of the draft (the next one, the reply) takes the message's place.
+    """
+    call = {"name": ACTION, "args": proposed(state), "id": f"call_{uuid.uuid4().hex}"}
+    return {"messages": [AIMessage("", id=proposal_id(state["messages"]), tool_calls=[call])]}
 
 
 async def human_approval(state: State) -> dict[str, Any]:
@@ -97,7 +110,7 @@ async def human_approval(state: State) -> dict[str, Any]:
 
 def after_approval(state: State) -> str:
     """Do what the reviewer decided."""
-    steps = {"accept": "send_reply", "edit": "send_reply", "response": "writer", "ignore": "leave_unanswered"}
+    steps = {"approve": "send_reply", "edit": "send_reply", "respond": "writer", "reject": "leave_unanswered"}
     return steps.get(state["decision"]["type"], "human_approval")
 
 
@@ -112,7 +125,7 @@ async def send_reply(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
         return {"key": key}
 
     sent = await once(runtime, "send_reply", send)
-    message = AIMessage(reply, id=sent["key"], name="support")
+    message = AIMessage(reply, id=proposal_id(state["messages"]) or sent["key"], name="support")
     outcome = {
         "sent": True,
         "text": reply,
@@ -125,8 +138,9 @@ async def send_reply(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
 
 async def leave_unanswered(state: State) -> dict[str, Any]:
     """Say that the reviewer chose to send nothing."""
-    note = AIMessage("No reply was sent: the reviewer left this message unanswered.", name="note")
-    outcome = {"sent": False, "text": None, "category": state["category"], "decision": "ignore"}
+    said = "No reply was sent: the reviewer left this message unanswered."
+    note = AIMessage(said, id=proposal_id(state["messages"]), name="note")
+    outcome = {"sent": False, "text": None, "category": state["category"], "decision": "reject"}
     return {"result": {"reply": outcome}, "messages": [note]}
 
 
@@ -162,12 +176,14 @@ graph = (
     .add_node("intake", intake_node(check_input, accepted="triage"), destinations=("triage", END))
     .add_node("triage", _triage)
     .add_node("writer", _writer)
+    .add_node("propose", propose)
     .add_node("human_approval", human_approval)
     .add_node("send_reply", send_reply, retry_policy=TRANSIENT_RETRY, timeout=TOOL_TIMEOUT_SECONDS)
     .add_node("leave_unanswered", leave_unanswered)
     .add_edge(START, "intake")
     .add_edge("triage", "writer")
-    .add_conditional_edges("writer", after_writing, ["send_reply", "human_approval"])
+    .add_conditional_edges("writer", after_writing, ["send_reply", "propose"])
+    .add_edge("propose", "human_approval")
     .add_conditional_edges(
         "human_approval", after_approval, ["send_reply", "writer", "leave_unanswered", "human_approval"]
     )

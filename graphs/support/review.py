@@ -1,4 +1,4 @@
-"""What stands between a draft and the customer: the rules it must keep, and the reviewer.
+"""What stands between a draft and the customer: the rules it must keep, and the question to the reviewer.
 
 The rules are plain code, so that they hold whatever model wrote the draft.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from graphs.support.policy_book import CATEGORIES
 from graphs.support.state import State, customer_text
 
+ACTION: Final = "send_reply"  # what a reviewer is asked to let happen
 MAX_REPLY_CHARACTERS: Final = 4_000
 
 _CURRENCY: Final = r"(?:€|\$|£|EUR|USD|GBP|euros?\b|dollars?\b|pounds?\b)"
@@ -64,8 +64,17 @@ def _amount(match: re.Match[str]) -> float:
     return float(re.sub(r"[.,](?=\d{3}\b)", "", match[1] or match[2]).replace(",", "."))
 
 
-def ask(state: State) -> list[dict[str, Any]]:
-    """Build the interrupt's value as agent inboxes show it: one action, with everything allowed."""
+def proposed(state: State) -> dict[str, Any]:
+    """The arguments with which the reply would be sent."""
+    return {"reply": state["draft"], "category": state["category"]}
+
+
+def ask(state: State) -> dict[str, Any]:
+    """Build the interrupt's value: LangChain's `HITLRequest`, and what agent inboxes read instead of it.
+
+    The keys beside it are no part of a HITLRequest: agent-inbox takes the arguments from `arguments`, and
+    releases from before that request from `action_request`, with what is allowed in `config`.
+    """
     decision, compliance = state["decision"], state["compliance"]
     parts = {
         "The last answer was not usable": decision["note"] if decision.get("type") == "unusable" else None,
@@ -74,44 +83,17 @@ def ask(state: State) -> list[dict[str, Any]]:
         "Policies": ", ".join(f"{policy['id']} ({policy['title']})" for policy in state["policy"]),
         "Compliance objects": " ".join(compliance["findings"]),
         "Rewritten, because": " ".join(compliance["sent_back_for"]),
+        "Answers": "approve or edit to send it, reject or respond with a message to have it written anew, "
+        "reject without one to send nothing.",
     }
-    args = {"reply": state["draft"], "category": state["category"]}
-    return [
-        {
-            "action_request": {"action": "send_reply", "args": args},
-            "config": dict.fromkeys(("allow_ignore", "allow_respond", "allow_edit", "allow_accept"), True),
-            "description": "\n\n".join(f"**{title}:** {text}" for title, text in parts.items() if text),
-        }
-    ]
-
-
-def read_answer(answer: object) -> dict[str, Any]:
-    """Turn a resume value, bare or in a list of one, into a state update; a ValueError says why not."""
-    if isinstance(answer, list) and len(answer) == 1:
-        answer = answer[0]
-    kind, args = _get(answer, "type"), _get(answer, "args")
-    if kind in ("accept", "ignore"):
-        return {"decision": {"type": kind}}
-    if kind == "response":
-        # Without a verdict, so that compliance can send the next draft back again.
-        return {"decision": {"type": kind, "note": _text(args, "feedback")}, "compliance": {}}
-    if kind != "edit":
-        raise ValueError('Answer with {"type": "accept" | "edit" | "response" | "ignore", "args": …}.')
-    edited = _get(args, "args")  # the args of an edit are the whole action request
-    reply, category = _text(_get(edited, "reply"), "args.reply"), _get(edited, "category")
-    # A reviewer may overrule the other rules, knowing the case; a card number in a message is always a slip.
-    if mask(reply) != reply:
-        raise ValueError("The edited reply contains a card or account number; leave it out.")
-    if category is not None and category not in CATEGORIES:
-        raise ValueError(f"The category must be one of {', '.join(CATEGORIES)}.")
-    return {"decision": {"type": kind}, "draft": reply, **({"category": category} if category else {})}
-
-
-def _get(value: object, key: str) -> Any:
-    return value.get(key) if isinstance(value, dict) else None
-
-
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value.strip()) <= MAX_REPLY_CHARACTERS:
-        raise ValueError(f"The {what} must be a text of 1 to {MAX_REPLY_CHARACTERS:,} characters.")
-    return value.strip()
+    description = "\n\n".join(f"**{title}:** {text}" for title, text in parts.items() if text)
+    args = proposed(state)
+    return {
+        "action_requests": [{"name": ACTION, "args": args, "description": description, "arguments": args}],
+        "review_configs": [
+            {"action_name": ACTION, "allowed_decisions": ["approve", "edit", "reject", "respond"]}
+        ],
+        "action_request": {"action": ACTION, "args": args},
+        "config": dict.fromkeys(("allow_ignore", "allow_respond", "allow_edit", "allow_accept"), True),
+        "description": description,
+    }

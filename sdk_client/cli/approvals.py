@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from sdk_client.answers import checked_answer
 from sdk_client.cli.execute import AsJson, execute, on_interrupt, watch_command
 from sdk_client.cli.inputs import read_object
 from sdk_client.cli.output import Output, plain_table, printable
-from sdk_client.cli.render import age, show_pause
+from sdk_client.cli.pauses import edit_diff, show_pause
+from sdk_client.cli.render import age
 from sdk_client.cli.runs import Deadline, check_uuid, wait_for
 from sdk_client.client import Client
 from sdk_client.errors import ConfigurationError, RefusedError
@@ -32,6 +35,15 @@ By = Annotated[
 ]
 Pause = Annotated[
     str | None, typer.Option("--pause", metavar="ID", help="Which pause, where a thread has several.")
+]
+Number = Annotated[
+    int | None,
+    typer.Option(
+        "--action",
+        metavar="N",
+        min=1,
+        help="Which action, where a pause has several; all that are open else.",
+    ),
 ]
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Do not wait for the run that carries out the decision.")
@@ -69,11 +81,13 @@ def show(context: typer.Context, thread: Thread, as_json: AsJson = False) -> Non
 
     async def work(client: Client, output: Output) -> None:
         waiting = await client.approvals.waiting_on(check_uuid(thread, "thread"))
-        output.document({"waiting": waiting})
+        several = [approval for approval in waiting if len(approval.actions) > 1]
+        decided = {one.pause_id: await client.approvals.decided(one) for one in several}
+        output.document({"waiting": waiting, "decided": decided})
         if not as_json and not waiting:
             output.say("The thread waits for nobody.")
         elif not as_json:
-            show_pause(output, waiting)
+            show_pause(output, waiting, decided)
 
     execute(context, as_json, work)
 
@@ -84,12 +98,14 @@ def approve(
     thread: Thread,
     by: By = None,
     pause: Pause = None,
+    action: Number = None,
     no_wait: NoWait = False,
     deadline: Deadline = None,
     as_json: AsJson = False,
 ) -> None:
     """Let it happen as proposed, and wait for the answer."""
-    _decide(context, as_json, thread, pause, "accept", lambda: None, by, no_wait, deadline)
+    made = Made("approve", lambda: None, pause, action, by)
+    _decide(context, as_json, thread, made, no_wait, deadline)
 
 
 @app.command()
@@ -97,32 +113,40 @@ def edit(
     context: typer.Context,
     thread: Thread,
     args: Annotated[
-        str, typer.Option("--args", metavar="FILE|-|JSON", help="The arguments to use: an object.")
+        str, typer.Option("--args", metavar="FILE|-|JSON", help="The arguments to change: an object.")
     ],
     by: By = None,
     pause: Pause = None,
+    action: Number = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what the edit changes, and send nothing.")
+    ] = False,
     no_wait: NoWait = False,
     deadline: Deadline = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let it happen with other arguments, and wait for the answer."""
-    _decide(
-        context, as_json, thread, pause, "edit", lambda: read_object(args, "--args"), by, no_wait, deadline
-    )
+    """Let it happen with other arguments, and wait for the answer; those not named stay as proposed."""
+    made = Made("edit", lambda: read_object(args, "--args"), pause, action, by)
+    _decide(context, as_json, thread, made, no_wait, deadline, dry_run=dry_run)
 
 
 @app.command()
 def reject(
     context: typer.Context,
     thread: Thread,
+    message: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why, for the agent to read; some then try again.")
+    ] = None,
     by: By = None,
     pause: Pause = None,
+    action: Number = None,
     no_wait: NoWait = False,
     deadline: Deadline = None,
     as_json: AsJson = False,
 ) -> None:
     """Do not let it happen."""
-    _decide(context, as_json, thread, pause, "ignore", lambda: None, by, no_wait, deadline)
+    made = Made("reject", lambda: message, pause, action, by)
+    _decide(context, as_json, thread, made, no_wait, deadline)
 
 
 @app.command()
@@ -135,36 +159,65 @@ def respond(
     ] = None,
     by: By = None,
     pause: Pause = None,
+    action: Number = None,
     no_wait: NoWait = False,
     deadline: Deadline = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer in words: the agent tries again, or takes it as the answer to its question."""
-    _decide(context, as_json, thread, pause, "respond", lambda: _answer(text, value), by, no_wait, deadline)
+    made = Made("respond", lambda: _answer(text, value), pause, action, by)
+    _decide(context, as_json, thread, made, no_wait, deadline)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A decision, as the command line has it."""
+
+    decision: DecisionType
+    read_value: Callable[[], Any]
+    pause_id: str | None
+    number: int | None
+    by: str | None
+
+    @property
+    def index(self) -> int | None:
+        """Which action, from 0."""
+        return None if self.number is None else self.number - 1
 
 
 def _decide(
     context: typer.Context,
     as_json: bool,
     thread: str,
-    pause_id: str | None,
-    decision: DecisionType,
-    read_value: Any,
-    by: str | None,
+    made: Made,
     no_wait: bool,
     deadline_seconds: float | None,
+    *,
+    dry_run: bool = False,
 ) -> None:
     async def work(client: Client, output: Output) -> None:
         thread_id = check_uuid(thread, "thread")
-        value, name = read_value(), by or _user_name()
+        value, name = made.read_value(), made.by or _user_name()
         with on_interrupt(
             f"interrupted while deciding; `holdfast approvals show {thread_id}` tells whether it still waits",
             thread_id=thread_id,
         ):
-            target = await _choose(client, thread_id, pause_id)
-            done = await client.approvals.decide(target, decision, value, decided_by=name)
-        output.note(f"{name} decided {decision!r} on thread {thread_id}")
-        if done.run is None:
+            target = await _choose(client, thread_id, made.pause_id)
+            if made.decision == "edit" and isinstance(target, Approval):
+                _show_edit(output, target, made.index, value, dry_run=dry_run)
+            elif dry_run:
+                raise RefusedError("The thread is not waiting for a decision", thread_id=thread_id)
+            if dry_run:
+                return
+            done = await client.approvals.decide(
+                target, made.decision, value, decided_by=name, action=made.index
+            )
+        output.note(f"{name} decided {made.decision!r} on thread {thread_id}")
+        if done.open_actions:
+            output.document(done)
+            still_open = ", ".join(str(index + 1) for index in done.open_actions)
+            output.say(f"The run goes on once the rest is decided too; still open: action {still_open}.")
+        elif done.run is None:
             output.document(done)
             output.say("The thread has ended where it waited; nothing more runs.")
         elif no_wait:
@@ -176,6 +229,17 @@ def _decide(
             await wait_for(client, output, done.run, deadline_seconds, live=live)
 
     execute(context, as_json, work)
+
+
+def _show_edit(output: Output, pause: Approval, index: int | None, value: Any, *, dry_run: bool) -> None:
+    """Print what an edit changes; raises RefusedError where it is none for this pause."""
+    answer = checked_answer(pause, index, "edit", value)
+    lines = edit_diff(pause.actions[index or 0], value) or ["The edit changes nothing."]
+    for line in lines:
+        (output.say if dry_run else output.note)(line)
+    if dry_run:
+        output.document({"edited": answer.value, "changes": lines})
+        output.note("Nothing was sent; without --dry-run it is decided.")
 
 
 async def _choose(client: Client, thread_id: str, pause_id: str | None) -> Approval | str:

@@ -13,7 +13,7 @@ import typer
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from sdk_client.cli.output import ExitCode, Interrupted, Output, exit_code
-from sdk_client.cli.render import show_pause
+from sdk_client.cli.pauses import show_pause
 from sdk_client.client import Client
 from sdk_client.errors import (
     ApprovalNeededError,

@@ -1,22 +1,19 @@
-"""How answers look to a person: the final message, the result in outline, a pause with its commands."""
+"""How answers look to a person: the final message, the result in outline."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sdk_client.approvals import Approval
-from sdk_client.cli.output import Output, printable
+from sdk_client.cli.output import Output
 from sdk_client.models import RunResult
 
 MAX_LINES = 40
 MAX_DEPTH = 3
 MAX_TEXT = 160
 MAX_ITEMS_IN_LINE = 8
-EDITED_FILE = "edited.json"
 
 
 def show_result(output: Output, result: RunResult) -> None:
@@ -64,61 +61,6 @@ def show_outline(output: Output, value: object, indent: str = "") -> None:
         output.say(f"{indent}{line}")
     if len(lines) > MAX_LINES:
         output.say(f"… {len(lines) - MAX_LINES} more lines; --json prints everything")
-
-
-def show_pause(output: Output, approvals: Sequence[Approval]) -> None:
-    """Print what waits for a human, and the exact commands that answer it."""
-    several = len(approvals) > 1
-    for approval in approvals:
-        output.say(f"waits for approval: {approval.action}")
-        if approval.description:
-            output.say(f"  {_indented(approval.description)}")
-        if approval.args:
-            output.say()
-            _show_args(output, approval)
-        elif approval.kind == "question" and not approval.description:
-            show_outline(output, approval.payload, indent="  ")
-        output.say()
-        output.say("Answer it with one of:")
-        for command in answering_commands(approval):
-            output.say(f"  {command}{f' --pause {approval.pause_id}' if several else ''}")
-
-
-def _show_args(output: Output, approval: Approval) -> None:
-    if approval.kind == "static":  # the whole state
-        show_outline(output, approval.args, indent="  ")
-        return
-    # Whoever decides must see all of what will be done, so nothing is cut here.
-    for name, value in approval.args.items():
-        text = (
-            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
-        )
-        output.say(f"  {name}: {text}" if "\n" not in text else f"  {name}:\n    {_indented(text, 4)}")
-
-
-def answering_commands(approval: Approval) -> Iterator[str]:
-    """The commands that may decide on a pause, ready to paste."""
-    thread, allowed = approval.thread_id, approval.allowed
-    if "accept" in allowed:
-        yield f"holdfast approvals approve {thread}"
-    if "edit" in allowed:
-        given = _args_to_edit(approval)
-        yield f"holdfast approvals edit {thread} --args {given or EDITED_FILE}"
-        if given is None:
-            yield f"  (the arguments to use are in {EDITED_FILE}; `approvals show --json` has these)"
-    if "respond" in allowed:
-        yield f"holdfast approvals respond {thread} 'your answer'"
-    if "ignore" in allowed:
-        yield f"holdfast approvals reject {thread}"
-
-
-def _args_to_edit(approval: Approval) -> str | None:
-    """The present arguments as a shell word; None if they are better put into a file."""
-    if approval.kind == "static":
-        # The args are the whole state, and an edit updates it: sent back whole, every list would grow twice.
-        return """'{"STATE_KEY": "new value"}'"""
-    args = json.dumps(approval.args, ensure_ascii=False, default=str)
-    return shlex.quote(args) if len(args) <= MAX_TEXT and args == printable(args) else None
 
 
 def age(iso: str | None) -> str:
@@ -184,9 +126,3 @@ def _is_nested(value: object) -> bool:
 def _cut(text: str) -> str:
     one_line = " ".join(text.split())
     return one_line if len(one_line) <= MAX_TEXT else f"{one_line[: MAX_TEXT - 1]}…"
-
-
-def _indented(text: str, by: int = 2) -> str:
-    return "\n".join(
-        f"{' ' * by}{line}" if line.strip() else "" for line in text.strip().splitlines()
-    ).lstrip()

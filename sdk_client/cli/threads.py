@@ -10,7 +10,8 @@ from rich.text import Text
 
 from sdk_client.cli.execute import AsJson, execute
 from sdk_client.cli.output import Output, plain_table, printable
-from sdk_client.cli.render import moment, show_pause
+from sdk_client.cli.pauses import show_pause
+from sdk_client.cli.render import moment
 from sdk_client.cli.runs import Conversation, check_uuid
 from sdk_client.client import Client
 from sdk_client.errors import ConfigurationError

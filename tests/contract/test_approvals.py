@@ -42,10 +42,10 @@ async def test_each_decision_reaches_the_graph_in_the_inbox_form(client: Client)
         return (await values_after(client, decided))["answers"]
 
     answers = await asyncio.gather(
-        answer("accept", None),
+        answer("approve", None),
         answer("edit", {"text": "hi"}),
         answer("respond", "shorter"),
-        answer("ignore", None),
+        answer("reject", None),
     )
     assert list(answers) == [
         [{"type": "accept", "args": None}],
@@ -59,7 +59,7 @@ async def test_a_decision_the_payload_does_not_allow_is_refused(client: Client) 
     approval, question = await asyncio.gather(
         paused(client, "inbox", allow_ignore=False), paused(client, "asks_freely")
     )
-    with pytest.raises(RefusedError, match="does not allow 'ignore'"):
+    with pytest.raises(RefusedError, match="does not allow 'reject'"):
         await client.approvals.reject(approval, decided_by="ann")
     with pytest.raises(RefusedError, match="only respond"):
         await client.approvals.approve(question, decided_by="ann")
@@ -108,7 +108,7 @@ async def test_a_decider_that_died_after_its_claim_is_finished_by_the_next(serve
             "kind": "decision",
             "thread_id": approval.thread_id,
             "pause_id": approval.pause_id,
-            "decision": "accept",
+            "decision": "accept",  # as releases from before wrote it
             "value": None,
             "decided_by": "ann",
             "decided_at": "2026-01-01T00:00:00+00:00",
@@ -161,6 +161,8 @@ async def test_a_static_pause_can_be_accepted_and_edited_once(client: Client) ->
     assert (approval.kind, approval.node, approval.args["text"]) == ("static", "send", "hello")
     with pytest.raises(RefusedError, match="does not allow 'respond'"):
         await client.approvals.respond(approval, "?", decided_by="ann")
+    with pytest.raises(RefusedError, match="no key txt; there are: allow_ignore"):  # it would go on unedited
+        await client.approvals.edit(approval, {"txt": "hi"}, decided_by="ann")
     edited = await client.approvals.edit(approval, {"text": "hi"}, decided_by="ann")
     assert (await values_after(client, edited))["sent"] == ["hi"]
     with pytest.raises(AlreadyDecidedError):

@@ -190,6 +190,26 @@ async def test_a_server_that_ignores_the_wish_to_end_a_statement_keeps_its_place
     assert await handle.fetch_one("SELECT 1 AS answer") == {"answer": 1}
 
 
+async def test_who_is_told_to_end_as_a_connection_comes_ends(handle: Handle) -> None:
+    """Or a task of the server would go on, and its stop wait for it for ever."""
+    taken = [await pool().getconn() for _ in range(pool().max_size)]
+    try:
+        waiting = asyncio.create_task(pool().getconn())
+
+        async def waits() -> bool:
+            return pool().get_stats()["requests_waiting"] == 1
+
+        await until(waits, "it waits")
+        await pool().putconn(taken.pop())
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        taken.append(await pool().getconn())
+    finally:
+        for connection in taken:
+            await pool().putconn(connection)
+
+
 async def test_rows_that_keep_arriving_are_no_silence_and_what_is_large_gets_its_time(handle: Handle) -> None:
     async with pool().connection() as connection:
         connection.patience_seconds = 0.5

@@ -72,7 +72,7 @@ async def test_a_second_approval_is_refused(stack: LocalStack) -> None:
         assert decision.run is not None
         result = await client.join(decision.run)
         assert result.values["result"]["reply"]["sent"] is True
-        with pytest.raises(AlreadyDecidedError, match="first decided 'accept'"):
+        with pytest.raises(AlreadyDecidedError, match="first decided 'approve'"):
             await client.approvals.reject(pause, decided_by="second")
 
 

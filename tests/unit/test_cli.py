@@ -23,9 +23,11 @@ from sdk_client.cli.demo_table import Row, fit
 from sdk_client.cli.execute import execute
 from sdk_client.cli.inputs import build_input
 from sdk_client.cli.main import main
-from sdk_client.cli.output import Interrupted
+from sdk_client.cli.output import Interrupted, Output
+from sdk_client.cli.pauses import edit_diff, show_pause
 from sdk_client.cli.receiver import NoCallbackError, Receiver, ReceiverSettings
-from sdk_client.pauses import Approval
+from sdk_client.decisions import Decision
+from sdk_client.pauses import Action, Approval
 
 THREAD = "4f1d9c1e-58d5-5a0a-9a51-3d7c1f0e8a42"
 RUN = "01a1f8f8-ceea-77cc-90aa-432b61327827"
@@ -92,10 +94,14 @@ def approval(**changes: Any) -> Approval:
         "action": "send_reply",
         "args": {"reply": f"Hello{ESCAPE}"},
         "description": "Send this?",
-        "allowed": frozenset({"accept", "ignore"}),
+        "allowed": frozenset({"approve", "reject"}),
         "created_at": None,
     }
-    return Approval(**{**given, **changes})
+    given |= changes
+    given.setdefault(
+        "actions", (Action(*(given[name] for name in ("action", "args", "description", "allowed"))),)
+    )
+    return Approval(**given)
 
 
 def test_text_and_input_are_merged(tmp_path: Path) -> None:
@@ -196,7 +202,7 @@ def test_no_server_is_exit_code_5_and_nothing_but_json(capsys: pytest.CaptureFix
         (errors.RefusedError("x", status_code=422), 4),
         (errors.AuthenticationError("x", status_code=401), 4),
         (errors.ThreadBusyError("x"), 4),
-        (errors.AlreadyDecidedError("x", decision="accept", decided_by="ann", decided_at="now"), 4),
+        (errors.AlreadyDecidedError("x", decision="approve", decided_by="ann", decided_at="now"), 4),
         (errors.PlatformUnavailableError("x"), 5),
         (errors.OutcomeUnknownError("x", request_id="r"), 5),
         (errors.DeadlineExceededError("x", run_id=RUN, thread_id=THREAD), 5),
@@ -238,6 +244,36 @@ def test_a_pause_shows_the_commands_and_no_control_characters(capsys: pytest.Cap
     assert "holdfast approvals edit" not in out  # this pause does not allow it
     assert r"Hello\x1b[2J" in out
     assert "\x1b" not in out
+
+
+def test_several_actions_show_who_decided_and_the_commands_of_those_that_are_open(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refund = Action("refund", {"amount": 2.5}, "Pay?", frozenset({"approve", "edit", "reject", "respond"}))
+    close = Action("close", {"name": "kim"}, None, frozenset({"approve"}))
+    pause = approval(kind="hitl", actions=(refund, close), allowed=frozenset({"approve"}))
+    ann = Decision(THREAD, "p1", "approve", "ann", "now", run=None, action=1)
+    show_pause(Output(as_json=False), [pause], {"p1": (None, ann)})
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["1", "refund", "approve,", "edit,", "reject,", "respond", "open"] in rows
+    assert ["2", "close", "approve", "approve", "by", "ann"] in rows
+    assert f"\n  holdfast approvals approve {THREAD}\n" in out
+    assert f"edit {THREAD} --action 1 --args '{{\"amount\": 2.5}}'\n" in out
+    assert f"reject {THREAD} --action 1 --message 'why'\n" in out
+    assert "--action 2" not in out
+
+
+def test_an_edit_shows_the_lines_it_changes() -> None:
+    action = Action("send", {"reply": "Hello,\nyour lamp\nKim", "to": "ann"}, None, frozenset({"edit"}))
+    lines = edit_diff(action, {"reply": "Hello,\nyour new lamp\nKim", "to": "bob"})
+    assert [line for line in lines[2:] if line[0] in "+-"] == [
+        "-  your lamp",
+        "+  your new lamp",
+        "-to: ann",
+        "+to: bob",
+    ]
+    assert edit_diff(action, {"to": "ann"}) == []
 
 
 def test_a_lost_outcome_tells_the_request_id(capsys: pytest.CaptureFixture[str]) -> None:

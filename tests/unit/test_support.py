@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph.state import CompiledStateGraph
@@ -17,6 +18,7 @@ from graphs.kit.effects import EFFECTS
 from graphs.support.graph import SENT, graph
 from graphs.support.policy_book import load_policy
 from graphs.support.review import check_reply
+from tests.contract.interfaces import INTERFACES, MARK_RESOLVED, Interface, Shown, hitl
 
 pytestmark = pytest.mark.usefixtures("no_blocking")
 
@@ -58,8 +60,16 @@ class Desk:
 
 def asked(state: dict[str, Any]) -> Any:
     """The one action request that the reviewer sees."""
-    ((request,),) = [waiting.value for waiting in state["__interrupt__"]]
+    ((request,),) = [waiting.value["action_requests"] for waiting in state["__interrupt__"]]
     return request
+
+
+def shown_by(interface: Interface, state: dict[str, Any]) -> Shown:
+    """What an interface makes of the pause; the messages are as the server sends them."""
+    messages = [message.model_dump(mode="json") for message in state["messages"]]
+    shown = interface.shows(state["__interrupt__"][0].value, messages)
+    assert shown, "it shows no button"
+    return shown
 
 
 @pytest.mark.parametrize(
@@ -80,45 +90,87 @@ async def test_everything_else_waits_for_a_human(text: str) -> None:
     assert desk.sent() == []
 
 
-async def test_example_asks_as_agent_inboxes_show_and_accept_sends_the_draft() -> None:
+@pytest.mark.parametrize("interface", INTERFACES.values(), ids=list(INTERFACES))
+async def test_each_interface_shows_the_pause_and_what_it_sends_is_done(interface: Interface) -> None:
     desk = Desk()
+    await desk.say(
+        HOURS
+    )  # a turn before, since some interfaces show the first pause more readily than others
     state = await desk.graph.ainvoke(EXAMPLE, THREAD)
-    args = {"reply": state["draft"], "category": "refund"}
-    assert asked(state)["action_request"] == {"action": "send_reply", "args": args}
-    assert set(asked(state)["config"]) == {"allow_ignore", "allow_respond", "allow_edit", "allow_accept"}
     assert all(part in state["draft"] for part in ("order 104822", "[REF-1]", "[DMG-1]"))
-    state = await desk.decide([{"type": "accept", "args": None}])
-    assert desk.sent() == [args["reply"]] == [state["messages"][-1].text]
+    shown = shown_by(interface, state)
+    assert (shown.action, shown.args) == ("send_reply", {"reply": state["draft"], "category": "refund"})
+    assert {"edit", *({"approve"} & shown.buttons or {"accept"})} <= shown.buttons
+    again = await desk.decide(interface.feedback("Mention that we work Saturdays."))
+    assert "\n\nWe work Saturdays.\n\nKind regards" in shown_by(interface, again).args["reply"]
+    done = await desk.decide(interface.approve(shown_by(interface, again)))
+    assert desk.sent()[1:] == [again["draft"]] == [done["messages"][-1].text]
+
+    shown = shown_by(interface, await desk.say(REFUND))
+    edited = await desk.decide(interface.edit(shown, {"reply": "We look into it. [REF-1]"}))
+    assert edited["result"]["reply"]["decision"] == "edit"
+    assert desk.sent()[2:] == ["We look into it. [REF-1]"]
+    if interface.decline:
+        await desk.say(REFUND)
+        declined = await desk.decide(interface.decline())
+        assert (len(desk.sent()), declined["result"]["reply"]["sent"]) == (3, False)
+        assert "No reply was sent" in declined["messages"][-1].text
 
 
-async def test_edit_sends_the_reviewers_words_and_records_what_they_overruled() -> None:
+@pytest.mark.parametrize("command", MARK_RESOLVED.values(), ids=list(MARK_RESOLVED))
+async def test_pause_outlives_the_button_that_marks_a_thread_resolved(command: dict[str, Any]) -> None:
     desk = Desk()
     await desk.say(REFUND)
-    request = {"action": "send_reply", "args": {"reply": "We refund 250 EUR today.", "category": "complaint"}}
-    reply = (await desk.decide({"type": "edit", "args": request}))["result"]["reply"]
+    # LangGraph for Python ignores a goto to the end, so the thread waits as before, and nothing was sent.
+    state = await desk.graph.ainvoke(Command(**command), THREAD)
+    assert (asked(state)["name"], desk.sent()) == ("send_reply", [])
+    await desk.decide(hitl({"type": "approve"}))
+    assert desk.sent() == [state["draft"]]
+
+
+async def test_conversation_keeps_replies_and_no_drafts() -> None:
+    desk = Desk()
+    waiting = await desk.say(REFUND)
+    call = waiting["messages"][-1].tool_calls[0]
+    # As agent-chat-ui does when somebody writes while a call waits: an answer to the call, and the message.
+    handled = ToolMessage("Successfully handled tool call.", tool_call_id=call["id"])
+    await desk.graph.ainvoke({"messages": [handled, ("user", "It arrived broken, too.")]}, THREAD)
+    done = await desk.decide(hitl({"type": "approve"}))
+    assert [message.type for message in done["messages"]] == ["human", "human", "ai"]
+    assert not done["messages"][-1].tool_calls
+
+
+async def test_edit_records_what_the_reviewer_overruled() -> None:
+    desk = Desk()
+    await desk.say(REFUND)
+    action = {"name": "send_reply", "args": {"reply": "We refund 250 EUR today.", "category": "complaint"}}
+    reply = (await desk.decide(hitl({"type": "edit", "edited_action": action})))["result"]["reply"]
     assert desk.sent() == ["We refund 250 EUR today."]
     assert (reply["decision"], reply["category"], len(reply["findings"])) == ("edit", "complaint", 2)
 
 
-async def test_response_is_worked_in_unless_it_breaks_a_rule_and_ignore_sends_nothing() -> None:
+async def test_feedback_that_breaks_a_rule_is_sent_back_by_compliance() -> None:
     desk = Desk()
     await desk.say(REFUND)
-    second = await desk.decide({"type": "response", "args": "Mention that we work Saturdays."})
-    assert "\n\nWe work Saturdays.\n\nKind regards" in second["draft"]
-    third = await desk.decide({"type": "response", "args": "Say that we refund 500 EUR."})
-    assert "500" not in third["draft"], "compliance sent it back"
-    assert "500.00 is promised, but 100.00 is the most" in asked(third)["description"]
-    ignored = await desk.decide([{"type": "ignore", "args": None}])
-    assert (desk.sent(), ignored["result"]["reply"]["sent"]) == ([], False)
-    assert "No reply was sent" in ignored["messages"][-1].text
+    state = await desk.decide(hitl({"type": "respond", "message": "Say that we refund 500 EUR."}))
+    assert "500" not in state["draft"]
+    assert "500.00 is promised, but 100.00 is the most" in asked(state)["description"]
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ([{"type": "accept"}, {"type": "ignore"}], '"type"'),
+        ([{"type": "accept"}, {"type": "ignore"}], "one decision"),
+        (hitl(), "one decision"),
+        (hitl({"type": "approve"}, {"type": "approve"}), "one decision"),
+        ({"decisions": "approve"}, "one decision"),
         ({"type": ["approve"]}, '"type"'),
+        ("approve", '"type"'),
+        (hitl({"type": "respond"}), "feedback must be a text"),
+        (hitl({"type": "reject", "message": 5}), "feedback must be a text"),
         ({"type": "response", "args": "  "}, "feedback must be a text"),
+        (hitl({"type": "edit", "edited_action": {"name": "refund", "args": {}}}), "Only send_reply"),
+        (hitl({"type": "edit", "edited_action": {"args": {"reply": "Hi", "to": "x"}}}), "no argument to"),
         ({"type": "edit", "args": "Hello"}, "reply must be a text"),
         ({"type": "edit", "args": {"args": {"reply": "Hi", "category": "gossip"}}}, "must be one of"),
         ({"type": "edit", "args": {"args": {"reply": "Card 4111 1111 1111 1111"}}}, "account number"),
@@ -130,7 +182,7 @@ async def test_unusable_decision_asks_again_and_says_why(answer: object, reason:
     again = await desk.decide(answer)
     assert reason in asked(again)["description"]
     assert again["__interrupt__"][0].id != first["__interrupt__"][0].id, "a new question, decided anew"
-    await desk.decide({"type": "accept"})
+    await desk.decide(hitl({"type": "approve"}))
     assert desk.sent() == [first["draft"]]
 
 
@@ -171,11 +223,11 @@ async def test_message_that_arrives_while_waiting_is_shown_masked_and_answered_w
     assert (await desk.say(HOURS))["result"]["reply"]["decision"] == "auto", "a new turn, decided anew"
 
 
-async def test_draft_is_not_streamed_before_its_approval() -> None:
+async def test_draft_is_not_streamed_as_text_before_its_approval() -> None:
     turn: Any = {"messages": [("user", REFUND)]}
     part: Any  # (namespace, (message, metadata))
     async for part in Desk().graph.astream(turn, THREAD, stream_mode="messages", subgraphs=True):
-        assert part[1][0].type == "human"
+        assert part[1][0].type == "human" or not part[1][0].content  # a call, as the reviewer sees it
 
 
 @pytest.mark.parametrize(

@@ -30,21 +30,52 @@ async function streamARun() {
   return { events, answer };
 }
 
-async function answerAnApproval() {
-  const thread = await client.threads.create();
-  await client.runs.wait(thread.thread_id, "support", { input: await example("support") });
-  const paused = await client.threads.get(thread.thread_id);
+async function pausedSupport() {
+  const { thread_id: threadId } = await client.threads.create();
+  await client.runs.wait(threadId, "support", { input: await example("support") });
+  const paused = await client.threads.get(threadId);
   assert.equal(paused.status, "interrupted");
   const [interrupt] = Object.values(paused.interrupts).flat();
-  const [request] = [interrupt.value].flat();
-  assert.equal(request.config.allow_accept, true);
-  const values = await client.runs.wait(thread.thread_id, "support", {
-    command: { resume: { [interrupt.id]: [{ type: "accept", args: null }] } },
-  });
-  const resumed = await client.threads.get(thread.thread_id);
-  assert.equal(resumed.status, "idle");
-  assert.equal(values.messages.at(-1).content, request.action_request.args.reply);
-  return { asked: request.action_request.action, answer: values.messages.at(-1).content };
+  return { threadId, interrupt };
 }
 
-console.log(JSON.stringify({ streamed: await streamARun(), approved: await answerAnApproval() }));
+// What a chat interface does: LangChain's answer, beside an empty input.
+async function answerAnApproval() {
+  const { threadId, interrupt } = await pausedSupport();
+  const [action] = interrupt.value.action_requests;
+  const [config] = interrupt.value.review_configs;
+  assert.equal(config.action_name, action.name);
+  assert.ok(config.allowed_decisions.includes("approve"));
+  let values;
+  const stream = client.runs.stream(threadId, "support", {
+    input: {},
+    command: { resume: { decisions: [{ type: "approve" }] } },
+    streamMode: ["values"],
+  });
+  for await (const chunk of stream) {
+    assert.notEqual(chunk.event, "error");
+    if (chunk.event === "values") values = chunk.data;
+  }
+  assert.equal((await client.threads.get(threadId)).status, "idle");
+  assert.equal(values.messages.at(-1).content, action.args.reply);
+  return { asked: action.name, answer: values.messages.at(-1).content };
+}
+
+// What an agent inbox does: the answer from before, whose edited fields are texts.
+async function answerAsAnInbox() {
+  const { threadId, interrupt } = await pausedSupport();
+  const { action, args } = interrupt.value.action_request;
+  assert.equal(interrupt.value.config.allow_edit, true);
+  const edited = { action, args: { ...args, reply: "We look into it. [REF-1]" } };
+  const stream = client.runs.stream(threadId, "support", {
+    command: { resume: [{ type: "edit", args: edited }] },
+    streamMode: "events",
+  });
+  for await (const chunk of stream) assert.notEqual(chunk.event, "error");
+  const { status, values } = await client.threads.get(threadId);
+  assert.equal(status, "idle");
+  return { asked: action, answer: values.messages.at(-1).content };
+}
+
+const [streamed, approved, edited] = [await streamARun(), await answerAnApproval(), await answerAsAnInbox()];
+console.log(JSON.stringify({ streamed, approved, edited }));
