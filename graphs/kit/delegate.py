@@ -6,6 +6,7 @@ and no data is copied into its checkpoints. What its tools found goes into the s
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from graphs.kit.context import Context, context_of
 from graphs.kit.middleware import problem_message, standard, unsolved_problem
 from graphs.kit.offline import OfflineChatModel, Rule
 from graphs.kit.state import ToolAgentState, Usage
+
+# Telling a graph without checkpoints how to write them is of no effect, and that is meant here.
+warnings.filterwarnings("ignore", message="`durability` has no effect")
 
 
 def sub_agent(
@@ -60,7 +64,8 @@ def sub_agent(
         given = {key: state[key] for key in (*reads, "result") if key in state}
         # It starts from what is spent already, so that one budget holds for all.
         given |= {"messages": [HumanMessage(task)], "usage": before}
-        final = await agent.ainvoke(given, context=context_of(runtime))
+        # The run's own durability would be taken over; "sync" waits for a checkpoint that is never made.
+        final = await agent.ainvoke(given, context=context_of(runtime), durability="async")
         problem = final.get("problem") or unsolved_problem(final["messages"])
         call_id = runtime.tool_call_id or ""
         report = ToolMessage(final["messages"][-1].text, name=name, tool_call_id=call_id)

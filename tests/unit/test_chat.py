@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 
 from graphs.analytics.graph import graph as analytics
 from graphs.formulation.graph import graph as formulation
@@ -79,6 +80,17 @@ async def test_a_table_or_a_part_may_be_attached_or_named() -> None:
         await say("printing", "How large is bracket.stl?"),
     ):
         assert list(answer["result"]) == ["inspection"]
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+async def test_sub_agents_work_at_every_durability_and_keep_no_checkpoints(durability: Any) -> None:
+    saver = InMemorySaver()
+    agent = analytics.copy(update={"checkpointer": saver})
+    config: Any = {"configurable": {"thread_id": "t"}}
+    given = json.loads(FILES["analytics.json"])
+    state = await agent.ainvoke(given, config, durability=durability)
+    assert set(state["result"]) == {"profile", "table", "chart"}
+    assert {each.config["configurable"]["checkpoint_ns"] async for each in saver.alist(config)} == {""}
 
 
 @pytest.mark.parametrize(
