@@ -11,6 +11,9 @@ import pytest
 from sdk_client.scaffold.project import Kind, add_agent
 from tests.e2e import wheels
 
+# On a busy machine: it makes an environment, and every process in it compiles what it imports first.
+pytestmark = pytest.mark.timeout(400)
+
 HERE = Path(sys.executable).parent
 
 
@@ -31,20 +34,25 @@ def make(desk: Path, *arguments: str) -> str:
     return wheels.run(command, desk, HOLDFAST_PORT="0", CALLBACKS_PORT="0")
 
 
-def test_its_two_commands_pass_and_a_second_agent_is_served(desk: Path) -> None:
-    assert " passed" in make(desk, "test")
+def test_its_two_commands_pass_and_further_agents_are_served(desk: Path) -> None:
+    make(desk, "setup")
     own = desk / ".venv" / "bin" / "holdfast"
-    assert "agents/outing/graph.py" in wheels.run(
-        [own, "new", "agent", "outing", "--agent", "supervisor"], desk
-    )
-    # The demo asks each agent through the client, and waits for the callbacks of what it believes.
+    for name, kind in (("outing", "supervisor"), ("letters", "approval")):
+        said = wheels.run([own, "new", "agent", name, "--agent", kind], desk)
+        assert f"agents/{name}/graph.py" in said
+    said = make(desk, "test")
+    assert " passed" in said
+    assert "failed" not in said
+    # The demo asks each agent through the client, decides on what waits, and waits for every callback.
     said = make(desk, "run", "ONCE=1")
     assert "assistant: That loan costs 223.72 a month" in said
     assert "outing: The day is Friday, 2027-05-14. It costs 42.50 each." in said
-    assert "2 of 2 runs succeeded; 2 callbacks received and verified." in said
+    assert "letters: waits for a human: send_message" in said
+    assert "letters (approved): The message is on its way." in said
+    assert "4 of 4 runs succeeded; 4 callbacks received and verified." in said
 
 
-def test_each_kind_of_agent_is_typed_tidy_and_tested(desk: Path) -> None:
+def test_each_kind_of_agent_is_typed_and_tidy(desk: Path) -> None:
     for kind in Kind:
         add_agent(desk, f"a_{kind}", kind)
     # By this repository's tools, whose caches are warm; the project's `make check` does the same.
@@ -52,6 +60,5 @@ def test_each_kind_of_agent_is_typed_tidy_and_tested(desk: Path) -> None:
     assert "Success" in wheels.run([HERE / "mypy", "--cache-dir", cache], desk)
     wheels.run([HERE / "ruff", "check", "."], desk)
     wheels.run([HERE / "ruff", "format", "--check", "."], desk)
-    assert " passed" in wheels.run([HERE / "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"], desk)
     said = wheels.run([sys.executable, "-m", "graphs.kit.guard"], desk, PYTHONPATH=str(wheels.PROJECT))
     assert said.count(": ok") == said.count("\n") >= 4
