@@ -42,7 +42,10 @@ SECTIONS = {
 }
 
 
-@pytest.fixture(params=list(MODELS))
+EACH_PROTOCOL = pytest.mark.parametrize("provider", list(MODELS))
+
+
+@pytest.fixture(params=["openai", "anthropic"])
 def provider(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -98,6 +101,7 @@ DONE = Answer(text="Done.")
 AT_ONCE = 12
 
 
+@EACH_PROTOCOL
 @pytest.mark.parametrize("agent", list(SECTIONS))
 async def test_every_tool_of_every_agent(sdk: Sdk, fake: Fake, context: dict[str, Any], agent: str) -> None:
     ended = await run(sdk, agent, example(agent), context)
@@ -164,6 +168,7 @@ async def test_bulk_data_is_not_copied_into_every_checkpoint(
     assert after - before <= 2 * len(csv)
 
 
+@EACH_PROTOCOL
 async def test_runs_at_once_on_loops_of_their_own_have_clients_of_their_own(
     server_urls: dict[str, str], fake: Fake, context: dict[str, Any]
 ) -> None:
@@ -175,6 +180,7 @@ async def test_runs_at_once_on_loops_of_their_own_have_clients_of_their_own(
     assert all(set(each.values["result"]) == SECTIONS["projects"] for each in ended)
 
 
+@EACH_PROTOCOL
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -215,6 +221,7 @@ async def test_what_the_model_does_not_correct_is_a_problem_and_the_thread_goes_
     assert not fake.refused, fake.refused[:3]
 
 
+@EACH_PROTOCOL
 async def test_a_thread_whose_run_failed_amid_a_call_goes_on(
     sdk: Sdk, fake: Fake, context: dict[str, Any]
 ) -> None:
@@ -253,6 +260,7 @@ async def test_a_model_that_never_stops_calling_is_stopped(
     assert len(fake.requests) == ended.values["usage"]["model_calls"] == requests
 
 
+@EACH_PROTOCOL
 async def test_a_connection_lost_within_an_answer_is_tried_again(
     sdk: Sdk, fake: Fake, context: dict[str, Any]
 ) -> None:
@@ -272,6 +280,7 @@ async def test_the_wait_that_a_provider_asks_for_is_kept(
     assert second - first >= 1
 
 
+@EACH_PROTOCOL
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
@@ -310,7 +319,6 @@ async def test_another_model_answers_when_one_fails_and_no_client_blocks(
     assert state["usage"]["model_calls"] == 1
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])  # the third has no temperature
 async def test_an_assistant_has_its_own_prompt_and_temperature(
     sdk: Sdk, fake: Fake, context: dict[str, Any]
 ) -> None:
@@ -322,3 +330,17 @@ async def test_an_assistant_has_its_own_prompt_and_temperature(
     [body] = fake.requests
     assert "Answer in rhymes." in json.dumps(body)
     assert body["temperature"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"temperature": 9}, "temperature"),
+        ({"max_model_calls": 0}, "max_model_calls"),
+        ({"model": "mistralai:large"}, "langchain-mistralai"),
+    ],
+)
+async def test_wrong_settings_are_told_to_the_caller(sdk: Sdk, wrong: dict[str, Any], says: str) -> None:
+    ended = await run(sdk, "projects", example("projects"), wrong)
+    assert ended.error is not None
+    assert says in ended.error["message"]
