@@ -264,7 +264,7 @@ async def test_a_model_that_never_stops_calling_is_stopped(
 async def test_a_connection_lost_within_an_answer_is_tried_again(
     sdk: Sdk, fake: Fake, context: dict[str, Any]
 ) -> None:
-    fake.faults = [Fault(), Fault(503)]
+    fake.faults = [Fault(), Fault(503), Fault(200)]
     ended = await run(sdk, "projects", example("projects"), context)
     assert ended.error is None
     assert set(ended.values["result"]) == SECTIONS["projects"]
