@@ -10,7 +10,8 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 export UV_SYSTEM_CERTS ?= true
 ENGINE ?= holdfast
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
-	--custom-compile-command "make lock" --extra local --extra dev pyproject.toml engine/pyproject.toml
+	--custom-compile-command "make lock" --extra agents --extra local --extra dev --extra otel pyproject.toml \
+	engine/pyproject.toml
 
 .PHONY: help setup run test faults bench check guard lock lock-current format clean
 

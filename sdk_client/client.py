@@ -19,6 +19,7 @@ from sdk_client.settings import ClientSettings
 from sdk_client.streams import Streams
 from sdk_client.submission import Submission
 from sdk_client.threads import Threads
+from sdk_client.tracing import note_run, operation
 from sdk_client.transport import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, Transport
 
 MultitaskStrategy = Literal["enqueue", "reject", "interrupt", "rollback"]
@@ -180,13 +181,16 @@ class Client:
             "interrupt_before": list(interrupt_before) if interrupt_before is not None else None,
             "interrupt_after": list(interrupt_after) if interrupt_after is not None else None,
         }
-        return await self._submission.submit(
-            assistant_id,
-            {name: value for name, value in arguments.items() if value is not None},
-            conversation_id=conversation_id,
-            request_id=request_id,
-            metadata=metadata,
-        )
+        with operation("submit"):
+            handle = await self._submission.submit(
+                assistant_id,
+                {name: value for name, value in arguments.items() if value is not None},
+                conversation_id=conversation_id,
+                request_id=request_id,
+                metadata=metadata,
+            )
+            note_run(handle)
+            return handle
 
     async def join(self, handle: RunHandle, *, deadline_seconds: float | None = None) -> RunResult:
         """Wait for a run to end and return its result, whatever happens to the server meanwhile.
@@ -202,7 +206,9 @@ class Client:
             PlatformUnavailableError: The attempts are used up, where the retry policy bounds them.
             NotFoundError: There is no such run (deleted, or rolled back).
         """
-        return await self._runs.join(handle, deadline_seconds=deadline_seconds)
+        with operation("join"):
+            note_run(handle)
+            return await self._runs.join(handle, deadline_seconds=deadline_seconds)
 
     async def run(
         self,
@@ -213,8 +219,10 @@ class Client:
         **options: Any,
     ) -> RunResult:
         """Submit and join. Takes the options of `submit` and raises what both raise."""
-        handle = await self.submit(assistant_id, input, **options)
-        return await self.join(handle, deadline_seconds=deadline_seconds)
+        with operation("run"):
+            handle = await self.submit(assistant_id, input, **options)
+            note_run(handle)
+            return await self.join(handle, deadline_seconds=deadline_seconds)
 
     async def stream(
         self,

@@ -26,6 +26,7 @@ from sdk_client.errors import (
     ThreadBusyError,
 )
 from sdk_client.retry import GaveUpError, RetryPolicy, call_with_retries, is_transient, status_of
+from sdk_client.tracing import carry
 from sdk_client.turns import Turns
 
 T = TypeVar("T")
@@ -86,9 +87,10 @@ class Transport:
                 transport=httpx.AsyncHTTPTransport(retries=0, limits=limits),
                 timeout=httpx.Timeout(read_timeout_seconds, connect=connect_timeout_seconds, pool=None),
                 headers={
-                    "user-agent": f"holdfast/{version('holdfast')}",
+                    "user-agent": f"holdfast/{version('holdfast-client')}",
                     **({"x-api-key": api_key} if api_key else {}),
                 },
+                event_hooks={"request": [carry]},
             )
 
         self.http = http_client or connect(_BRIEF)

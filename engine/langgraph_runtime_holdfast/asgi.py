@@ -14,6 +14,7 @@ from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.health import answer, wants_database
 from langgraph_runtime_holdfast.surface import check_surface
 from langgraph_runtime_holdfast.telling import tell
+from langgraph_runtime_holdfast.tracing import start_tracing, traced
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -29,6 +30,7 @@ def import_server() -> Any:
         EngineError: It does not fit this engine, or an import failed; one line.
     """
     check_surface()
+    start_tracing()
     try:
         from langgraph_api.serde import json_dumpb
         from langgraph_api.server import app
@@ -40,7 +42,7 @@ def import_server() -> Any:
     return app
 
 
-def make_app() -> Application:
+def make_app() -> Any:
     """What uvicorn calls in each of its processes.
 
     Raises:
@@ -49,7 +51,7 @@ def make_app() -> Application:
     from uvicorn.config import STARTUP_FAILURE
 
     try:
-        return Application(import_server())
+        return traced(Application(import_server()))
     except EngineError as error:
         report(error)
         sys.exit(STARTUP_FAILURE)

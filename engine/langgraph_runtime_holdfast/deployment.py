@@ -29,6 +29,7 @@ from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.local.manifest import read_manifest, source_fault, sources
 from langgraph_runtime_holdfast.settings import settings
 from langgraph_runtime_holdfast.surface import server_folder
+from langgraph_runtime_holdfast.tracing import tracing_variables
 
 GRAPHS: Final = "LANGSERVE_GRAPHS"
 # Section of the manifest → its variable and its type in the server's config/schemas.py.
@@ -83,7 +84,6 @@ REFUSED_VARIABLES: Final = {
     ("REDIS_GCP_SERVICE_ACCOUNT_JSON", None): "put a password into REDIS_URI",
     ("REDIS_URI_CUSTOM", None): "set REDIS_URI",
 }
-TRACING: Final = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING")
 DEFAULTS: Final = {
     "LANGGRAPH_NO_VERSION_CHECK": "true",
 }
@@ -158,10 +158,7 @@ def load_deployment(config: Path, environment: Mapping[str, str]) -> Deployment:
 
     for name, value in DEFAULTS.items():
         merged.setdefault(name, value)
-    if not any(name in merged for name in TRACING):
-        # Unset, the server would trace as soon as there is an API key.
-        merged["LANGSMITH_TRACING"] = "false"
-    merged |= ALWAYS
+    merged |= tracing_variables(merged) | ALWAYS
     for section, variable in VARIABLES.items():
         if manifest.get(section):
             merged[variable] = json.dumps(manifest[section])

@@ -19,6 +19,7 @@ from langgraph_runtime_holdfast.gauges import report_gauges
 from langgraph_runtime_holdfast.ops.outgoing import outgoing
 from langgraph_runtime_holdfast.queue import queue
 from langgraph_runtime_holdfast.surface import check_surface
+from langgraph_runtime_holdfast.tracing import flush_traces
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -93,6 +94,7 @@ async def _start_services(stack: AsyncExitStack) -> None:
 
     await logger.ainfo("Starting Holdfast's engine", version=__version__, langgraph_api_version=api_version)
     _report_start(stack)
+    stack.push_async_callback(flush_traces)
     stack.push_async_callback(stop_pool)
     stack.push_async_callback(close_follower)
     stack.push_async_callback(outgoing().settle)

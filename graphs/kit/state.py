@@ -12,10 +12,9 @@ from langchain import agents
 from langchain.agents.middleware.types import OmitFromInput
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
-
-# Pydantic, and so the server's schemas, cannot read the TypedDict of `typing` before Python 3.12.
 from typing_extensions import TypedDict
 
+# Pydantic, and so the server's schemas, cannot read the TypedDict of `typing` before Python 3.12.
 from graphs.kit.problems import Problem
 
 

@@ -14,6 +14,7 @@ from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from sdk_client.cli.output import ExitCode, Interrupted, Output, exit_code
 from sdk_client.cli.pauses import show_pause
+from sdk_client.cli.tracing import send_traces
 from sdk_client.client import Client
 from sdk_client.errors import (
     ApprovalNeededError,
@@ -24,6 +25,7 @@ from sdk_client.errors import (
     RunFailedError,
 )
 from sdk_client.models import RunHandle
+from sdk_client.tracing import operation
 
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output and nothing else, errors included.")
@@ -44,8 +46,10 @@ def execute(context: typer.Context, as_json: bool, work: Work, *, json_lines: bo
     """
     output = Output(as_json=as_json, debug=bool(context.obj))
     _tell_of_retries(output)
+    if untraced := send_traces():
+        output.note(untraced)
     try:
-        code = asyncio.run(_with_client(work, output)) or ExitCode.OK
+        code = asyncio.run(_with_client(work, output, context.command_path)) or ExitCode.OK
     except HoldfastError as error:
         code = exit_code(error)
         if isinstance(error, ApprovalNeededError) and not as_json:
@@ -79,9 +83,10 @@ def _tell_of_retries(output: Output) -> None:
     set_on_retry_hooks([tell])
 
 
-async def _with_client(work: Work, output: Output) -> ExitCode | None:
-    async with Client.from_env() as client:
-        return await work(client, output)
+async def _with_client(work: Work, output: Output, name: str) -> ExitCode | None:
+    with operation(name):
+        async with Client.from_env() as client:
+            return await work(client, output)
 
 
 @contextmanager

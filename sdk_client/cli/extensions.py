@@ -45,7 +45,8 @@ def _add(app: typer.Typer, name: str, entry: EntryPoint | None) -> None:
 
     def explain() -> None:
         error = ConfigurationError(f"`holdfast {name}` cannot run: {cause}.")
-        Output(as_json=False).error(error, "Install it with `make setup`.")
+        cure = "Install langgraph-runtime-holdfast beside it; in a project, `make setup` does."
+        Output(as_json=False).error(error, cure)
         raise typer.Exit(ExitCode.USAGE)
 
     # Whatever is given with it, the answer is the same.

@@ -11,6 +11,7 @@ import typer
 
 from sdk_client.cli import approvals, extensions, runs, threads
 from sdk_client.cli.demo import demo
+from sdk_client.cli.new import new
 from sdk_client.cli.output import EXIT_CODES_HELP, ExitCode, Output
 from sdk_client.errors import ConfigurationError
 
@@ -29,6 +30,7 @@ app.command()(runs.watch)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(threads.app, name="threads")
 app.command()(demo)
+app.command()(new)
 extensions.add_to(app)
 
 

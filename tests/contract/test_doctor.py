@@ -75,6 +75,7 @@ def test_where_all_is_well_before_and_after_the_migrations(project: Path, servic
     assert {"environment", "server", "postgres", "connections", "pooler", "clock", "valkey"} <= found.keys()
     assert "read each thread" in found["search"]["says"]
     assert found["auth"]["level"] == "warning"  # these graphs have none
+    assert found["traces"]["says"] == "sent nowhere"
     password = uri.split(":")[2].split("@")[0]
     assert password not in printed
 

@@ -10,6 +10,7 @@ import pytest
 
 from langgraph_runtime_holdfast.local.settings import LocalSettings
 from langgraph_runtime_holdfast.local.stack import LocalStack
+from tests.e2e import wheels
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -34,3 +35,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     )
     with LocalStack(settings) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the wheels of both packages."""
+    return wheels.build(tmp_path_factory.mktemp("wheels"))

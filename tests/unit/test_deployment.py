@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,16 @@ def test_the_image_holds_no_secret_and_checks_every_caller(dockerfile: str) -> N
 
 def test_the_server_is_not_among_our_dependencies() -> None:
     # A pin of ours would replace the one that the official image was built with, and break its start.
-    dependencies = (PROJECT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[0]
-    assert '"langgraph-api' not in dependencies
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    installed_there = [*project["dependencies"], *project["optional-dependencies"]["agents"]]
+    assert not [each for each in installed_there if each.startswith(("langgraph-api", "langgraph-runtime"))]
+
+
+def test_the_image_installs_what_the_agents_compute_with(dockerfile: str) -> None:
+    # The package alone is the client. The order matters: `langgraph build` removes uv at the end.
+    added = dockerfile.index("ADD pyproject.toml /tmp/agents/pyproject.toml")
+    installed = dockerfile.index("--extra agents -r /tmp/agents/pyproject.toml")
+    assert added < installed < dockerfile.index("ADD . /deps/")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """langgraph.json as `holdfast serve` reads it: into variables of the stock server, or refused by name."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from langgraph_runtime_holdfast.deployment import Deployment, load_deployment
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.tracing import destinations
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -182,3 +184,43 @@ def test_our_own_manifest_is_served() -> None:
     deployment = load_deployment(PROJECT / "langgraph.json", {"LG_WEBHOOK_TOKEN": "a-token-of-16-chars"})
     assert len(json.loads(deployment.environment["LANGSERVE_GRAPHS"])) == 6
     assert deployment.has_auth
+
+
+COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({}, []),
+        (COLLECTOR, ["requests and runs to collector"]),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:b@c/v1/traces"}, ["requests and runs to c"]),
+        # As docker-compose.yml gives what is unset.
+        (COLLECTOR | {"LANGSMITH_TRACING": ""}, ["requests and runs to collector"]),
+        (COLLECTOR | {"LANGSMITH_TRACING": "false"}, ["requests to collector"]),
+        (COLLECTOR | {"OTEL_TRACES_EXPORTER": "none"}, []),
+        (COLLECTOR | {"OTEL_SDK_DISABLED": "true"}, []),
+        (COLLECTOR | {"LANGSMITH_TRACING": "true"}, ["requests to collector", "runs to LangSmith"]),
+        (
+            COLLECTOR | {"LANGSMITH_TRACING": "true", "LANGSMITH_TRACING_MODE": "hybrid"},
+            ["requests and runs to collector", "runs to LangSmith"],
+        ),
+    ],
+)
+def test_a_place_for_traces_is_all_it_takes(project: Path, given: dict[str, str], sent: list[str]) -> None:
+    environment = load(project, given).environment
+    assert list(destinations(environment)) == sent
+    if sent == ["requests and runs to collector"]:
+        assert (environment["LANGSMITH_TRACING"], environment["LANGSMITH_TRACING_MODE"]) == ("true", "otel")
+
+
+def test_what_traces_need_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation", None)
+    assert load(project, {}).environment["LANGSMITH_TRACING"] == "false"
+    with pytest.raises(EngineError, match=r"langgraph-runtime-holdfast\[otel\]"):
+        load(project, COLLECTOR)
+
+
+def test_a_protocol_that_traces_are_not_sent_by_is_refused(project: Path) -> None:
+    with pytest.raises(EngineError, match="OTEL_EXPORTER_OTLP_PROTOCOL=grpc in the environment"):
+        load(project, COLLECTOR | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})

@@ -9,12 +9,13 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import psycopg
 import psycopg_pool
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import wrap_model_call, wrap_tool_call
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import BaseTool, StructuredTool
@@ -26,6 +27,7 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command
 from langgraph_sdk.runtime import ServerRuntime
 from psycopg_pool import AsyncConnectionPool as Renamed
+from typing_extensions import TypedDict
 
 from graphs.kit.guard import Violation, check_graph, check_manifest, main
 
@@ -117,6 +119,25 @@ def sync_wrapper(request: Any, execute: Any) -> Any:
     return execute(request)
 
 
+@wrap_model_call
+def sync_around_the_model(request: Any, handler: Any) -> Any:
+    return handler(request)
+
+
+@wrap_tool_call
+def sync_around_a_tool(request: Any, handler: Any) -> Any:
+    return handler(request)
+
+
+@wrap_model_call
+async def async_around_the_model(request: Any, handler: Any) -> Any:
+    return await handler(request)
+
+
+def agent_with(*middleware: Any) -> Any:
+    return create_agent(FakeListChatModel(responses=[]), [async_tool()], middleware=middleware)
+
+
 SYNC_SUBGRAPH = make(sync_node)
 TEAM = {"sub": SYNC_SUBGRAPH}
 
@@ -152,6 +173,11 @@ async def async_workflow(text: str) -> str:
         (make(make(sync_node)), "subgraph g.step: node 'step': sync_node"),
         (make(node_that_calls_a_subgraph), "subgraph g.step: node 'step': sync_node"),
         (create_agent(FakeListChatModel(responses=[]), [sync_tool()]), "tool 'look_up' has no coroutine"),
+        (
+            agent_with(async_around_the_model, sync_around_the_model),
+            "'sync_around_the_model' has no awrap_model",
+        ),
+        (agent_with(sync_around_a_tool), "'sync_around_a_tool' has no awrap_tool_call"),
         (sync_workflow, "node 'sync_workflow': "),
     ],
 )
@@ -172,6 +198,7 @@ def test_sync_node_is_named(graph: object, named: str) -> None:
         make(ToolNode([async_tool()], awrap_tool_call=sync_wrapper)),
         make(make(node)),
         create_agent(FakeListChatModel(responses=[]), [async_tool()]),
+        agent_with(async_around_the_model),
         async_workflow,
         StateGraph(State).add_node("step", node).add_edge(START, "step"),
     ],
@@ -301,7 +328,7 @@ def test_factory_that_the_server_cannot_call_is_named() -> None:
 
 GRAPH = """
 from __future__ import annotations
-from typing import TypedDict
+from typing_extensions import TypedDict
 from langgraph.graph import START, StateGraph
 
 class Part(TypedDict):

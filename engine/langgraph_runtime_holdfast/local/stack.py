@@ -1,5 +1,6 @@
 """The stack: Postgres, Valkey, the server and the callback receiver, started together and ended together."""
 
+import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from langgraph_runtime_holdfast.local.errors import LocalStackError
 from langgraph_runtime_holdfast.local.folders import FolderLock, make_server_folder
 from langgraph_runtime_holdfast.local.ports import HOST, choose_ports
 from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
@@ -98,6 +100,11 @@ class LocalStack:
     def _start(self) -> None:
         settings = self.settings
         settings.engine.check_installed()
+        if self._receiver is RECEIVER and importlib.util.find_spec("sdk_client") is None:
+            raise LocalStackError(
+                "the callback receiver comes with holdfast-client, which is not installed. Install it beside "
+                "the engine; or start the server alone: python -m langgraph_runtime_holdfast serve."
+            )
         self._locks.append(self._held.enter_context(FolderLock(settings.home)).fileno)
         wanted = {name: settings.ports[name] for name in ("HOLDFAST_PORT", "CALLBACKS_PORT")}
         ports = choose_ports(wanted, settings.default_ports)

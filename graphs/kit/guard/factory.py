@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import os
+import re
 import threading
 import typing
 from collections.abc import Callable, Iterator
@@ -34,6 +36,12 @@ WATCHED: Final = (
     ("valkey.connection", "ConnectionPool.__init__"),
     ("valkey.asyncio.connection", "ConnectionPool.__init__"),
 )
+
+
+# How the environment variables of secrets are named in the errors of those who miss them.
+SECRET: Final = re.compile(r"\b[A-Z][A-Z0-9_]*_(?:KEY|TOKEN|SECRET)\b")
+STAND_IN: Final = "none-the-guard-has-no-secrets"
+MOST_SECRETS: Final = 5
 
 
 class OpenedError(BaseException):
@@ -73,6 +81,8 @@ def _refuse(name: str, opened: list[str]) -> Callable[..., Any]:
 def build(factory: Callable[..., Any], *, for_execution: bool) -> Any:
     """Return the graph that a factory makes, called with the arguments that the server gives it.
 
+    A secret that it misses, by the name of its variable, is made up: the guard has none, the server does.
+
     Args:
         factory: Takes nothing, a config, a `ServerRuntime`, or both; returns a graph, a coroutine or a
             context manager of one.
@@ -83,6 +93,28 @@ def build(factory: Callable[..., Any], *, for_execution: bool) -> Any:
         OpenedError: It opened something, under `watch_connections`.
     """
     arguments = _arguments(factory, for_execution=for_execution)
+    made_up: list[str] = []
+    try:
+        while True:
+            try:
+                return _call(factory, arguments)
+            except FactoryError as error:
+                missing = missing_secret(error)
+                if missing is None or len(made_up) == MOST_SECRETS:
+                    raise
+                made_up.append(missing)
+                os.environ[missing] = STAND_IN
+    finally:
+        for name in made_up:
+            os.environ.pop(name, None)
+
+
+def missing_secret(error: BaseException) -> str | None:
+    """The first variable that an error names, that looks like a secret and is not set."""
+    return next((name for name in SECRET.findall(str(error)) if not os.environ.get(name)), None)
+
+
+def _call(factory: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     results: list[Any] = []
     errors: list[BaseException] = []
 

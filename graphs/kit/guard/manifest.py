@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
-from graphs.kit.guard.factory import describe
+from graphs.kit.guard.factory import describe, missing_secret
+
+FACTORY: Final = (
+    "export a factory, which the server calls once it serves and has its secrets: "
+    "`def {name}() -> Any: return create_agent(init_chat_model(…), …)`, under the same path"
+)
 
 
 class LoadError(Exception):
@@ -82,12 +87,23 @@ def import_graph(entry: object, folder: Path) -> object:
     try:
         module = _execute(folder / location) if "/" in location else importlib.import_module(location)
     except (Exception, SystemExit) as error:
-        raise LoadError(f"importing {location} raised {describe(error)}") from error
+        cure = FACTORY.format(name=name) if missing_secret(error) else ""
+        raise LoadError(f"importing {location} raised {describe(error)}", cure) from error
     if not hasattr(module, name):
         raise LoadError(
             f"{location} exports no {name!r}", "export it there, or correct the path in langgraph.json"
         )
     return getattr(module, name)
+
+
+def graph_file(entry: object, folder: Path) -> Path | None:
+    """Return the file that an entry's graph was imported from; None if there is none."""
+    source = entry.get("path") if isinstance(entry, dict) else entry
+    location = source.rpartition(":")[0] if isinstance(source, str) else ""
+    if "/" in location:
+        return folder / location if (folder / location).is_file() else None
+    file = getattr(sys.modules.get(location), "__file__", None)
+    return Path(file) if file else None
 
 
 def _execute(path: Path) -> ModuleType:

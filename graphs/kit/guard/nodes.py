@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.runnables import (
     Runnable,
     RunnableAssign,
@@ -22,7 +23,7 @@ from langgraph.graph import START
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 
-from graphs.kit.guard.source import is_own_code, reached
+from graphs.kit.guard.source import closed_over, is_own_code, reached
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 
@@ -65,6 +66,35 @@ def compiled_in(graph: AnyGraph, *, is_root: bool) -> Iterator[str]:
         yield f"store={type(graph.store).__name__} is compiled in"
 
 
+def lambda_routers(graph: AnyGraph) -> Iterator[str]:
+    """Yield the nodes whose conditional edges are decided by a lambda of the project's own."""
+    builder = getattr(graph, "builder", None)
+    for node, branches in getattr(builder, "branches", {}).items():
+        for branch in branches.values():
+            function = getattr(branch.path, "func", None) or getattr(branch.path, "afunc", None)
+            if is_own_code(function) and getattr(function, "__name__", "") == "<lambda>":
+                yield f"what follows {node!r} is decided by a lambda"
+
+
+def functions(runnable: Any) -> Iterator[Callable[..., Any]]:
+    """Yield what an author wrote of a node: its function, or the coroutines of its tools."""
+    if isinstance(runnable, Pregel):
+        return  # a graph of its own: `walk` comes to it
+    if isinstance(runnable, ToolNode):
+        for tool in runnable.tools_by_name.values():
+            yield from functions(tool)
+        return
+    for part in _parts(runnable):
+        yield from functions(part)
+    for name in ("afunc", "coroutine", "func"):
+        function = getattr(runnable, name, None)
+        while isinstance(function, functools.partial):
+            function = function.func
+        if callable(function):
+            yield function if inspect.isroutine(function) else type(function).__call__
+            return
+
+
 def sync_parts(runnable: Any) -> Iterator[str]:
     """Yield a description of every part of a node that has no native async form.
 
@@ -82,6 +112,8 @@ def sync_parts(runnable: Any) -> Iterator[str]:
             yield from sync_parts(part)
     elif not _is_async(runnable):
         yield f"{_label(runnable)} is sync"
+    else:
+        yield from _sync_middleware(getattr(runnable, "afunc", None), "awrap_model_call")
 
 
 def _parts(runnable: Any) -> list[Any]:
@@ -120,6 +152,25 @@ def _sync_tools(node: ToolNode) -> Iterator[str]:
     # Without an async wrapper, ToolNode calls the sync one on the event loop.
     if getattr(node, "_wrap_tool_call", None) and not getattr(node, "_awrap_tool_call", None):
         yield "wrap_tool_call has no async form (awrap_tool_call)"
+    yield from _sync_middleware(getattr(node, "_awrap_tool_call", None), "awrap_tool_call")
+
+
+def _sync_middleware(function: Any, hook: str) -> Iterator[str]:
+    """Name the middleware of `create_agent` that has a hook in its sync form alone: awaited, it raises."""
+    waiting, seen = [function], set[int]()
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        owner = getattr(thing, "__self__", None)
+        if isinstance(owner, AgentMiddleware):
+            if thing.__func__ is getattr(AgentMiddleware, hook):
+                yield f"middleware {owner.name!r} has no {hook}"
+        elif inspect.isfunction(thing) and thing.__module__.startswith(("langchain.agents", "langgraph")):
+            waiting += closed_over(thing).values()
+        elif isinstance(thing, list | tuple):
+            waiting += thing
 
 
 def _is_async_tool(tool: BaseTool) -> bool:

@@ -2,15 +2,25 @@
 
     python -m graphs.kit.guard [--config langgraph.json]
 
-Five rules; each violation is one line that names the graph, the rule, what is wrong and the cure.
+Each violation is one line that names the graph, the rule, what is wrong and the cure.
 
     load           the graph imports, is a graph, and a factory can be called as the server calls it
     persistence    no checkpointer and no store is compiled in, in subgraphs either
     sync-node      every node, and every tool of a ToolNode, is async
     pool-per-call  neither a factory nor an import opens a pool, a client or a saver
     state          every state key can be checkpointed
+    schema         the server can tell the schemas of input, output and context, which Studio draws
+    interrupt      no node has an effect before its `interrupt`, which the answer would repeat
+    router         conditional edges are decided by a function with a name
+    copy           an agent imports no part of the agent it was copied from
 
-It needs no network, no database and no environment: a graph that only imports with a secret set fails here.
+It needs no network, no database and no environment: a graph that only imports with a secret set fails here,
+while one whose factory wants a secret is given a made-up one.
+
+It reads what is declared and what the source says, and runs no node. So it does not see a blocking call in an
+async function, a node or graph that is made while a run goes on, a client of a library that it does not know
+(`factory.WATCHED`), a value under a key of type Any, or an effect behind what it cannot follow: a method or a
+library's function with a harmless name, a subgraph.
 """
 
 from __future__ import annotations
@@ -24,13 +34,18 @@ from typing import Any, Final, Literal
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
+from graphs.kit.guard.copies import borrowed_imports
 from graphs.kit.guard.factory import FactoryError, OpenedError, build, describe, watch_connections
-from graphs.kit.guard.manifest import LoadError, graph_entries, import_graph, import_paths
-from graphs.kit.guard.nodes import compiled_in, nodes, sync_parts, walk
+from graphs.kit.guard.manifest import LoadError, graph_entries, graph_file, import_graph, import_paths
+from graphs.kit.guard.nodes import compiled_in, functions, lambda_routers, nodes, sync_parts, walk
+from graphs.kit.guard.pauses import effects_before_pause
+from graphs.kit.guard.schemas import missing_schemas
 from graphs.kit.guard.source import opening_calls
 from graphs.kit.guard.state import unserialisable_keys
 
-Rule = Literal["load", "persistence", "sync-node", "pool-per-call", "state"]
+Rule = Literal[
+    "load", "persistence", "sync-node", "pool-per-call", "state", "schema", "interrupt", "router", "copy"
+]
 
 CURES: Final[dict[Rule, str]] = {
     "load": "export a compiled StateGraph, or a factory of one, that imports without network or secrets",
@@ -38,6 +53,10 @@ CURES: Final[dict[Rule, str]] = {
     "sync-node": "make it `async def` and send blocking or CPU-bound work through graphs/kit/offload.py",
     "pool-per-call": "leave persistence to the server, and open other clients once, in the server's lifespan",
     "state": "keep plain data in state; hand objects to nodes through the runtime context",
+    "schema": "take TypedDict from typing_extensions, and annotate with types that pydantic can describe",
+    "interrupt": "pause first, or in a node of its own, or wrap the effect in `once` of kit/effects.py",
+    "router": "write a function that returns a Literal of node names; drawings and traces then name it",
+    "copy": "import this agent's own module instead, or move what both need to graphs/kit",
 }
 
 
@@ -85,7 +104,9 @@ def _check_entry(name: str, entry: object, folder: Path) -> list[Violation]:
             failure = error if isinstance(error, LoadError) else None
     if opened:  # first, since a module may turn the refusal into an error of its own
         return [_violation(name, "pool-per-call", f"importing the graph opens {opened[0]}")]
-    return [_load_violation(name, failure)] if failure else check_graph(name, exported)
+    file = graph_file(entry, folder)
+    found = [_violation(name, "copy", each) for each in (borrowed_imports(file) if file else ())]
+    return [*found, *([_load_violation(name, failure)] if failure else check_graph(name, exported))]
 
 
 def check_graph(name: str, obj: object) -> list[Violation]:
@@ -126,15 +147,26 @@ def _check_compiled(name: str, graph: Any) -> Iterator[Violation]:
         except ValueError as error:
             yield _violation(name, "load", f"the graph does not compile: {describe(error)}")
             return
+    told: list[Violation] = []
     for path, each in walk(graph, name):
         where = "" if path == name else f"subgraph {path}: "
-        for found in compiled_in(each, is_root=each is graph):
-            yield _violation(name, "persistence", where + found)
-        for node, runnable in nodes(each):
-            for found in sync_parts(runnable):
-                yield _violation(name, "sync-node", f"{where}node {node!r}: {found}")
-        for found in unserialisable_keys(each):
-            yield _violation(name, "state", where + found)
+        told += [
+            _violation(name, rule, where + found) for rule, found in _check_one(each, is_root=each is graph)
+        ]
+    yield from told
+    # What does not serialise has no schema either: that cause is told once.
+    if not any(violation.rule == "state" for violation in told):
+        yield from (_violation(name, "schema", found) for found in missing_schemas(graph))
+
+
+def _check_one(graph: Any, *, is_root: bool) -> Iterator[tuple[Rule, str]]:
+    yield from (("persistence", found) for found in compiled_in(graph, is_root=is_root))
+    for node, runnable in nodes(graph):
+        yield from (("sync-node", f"node {node!r}: {found}") for found in sync_parts(runnable))
+        for function in functions(runnable):
+            yield from (("interrupt", f"node {node!r}: {found}") for found in effects_before_pause(function))
+    yield from (("router", found) for found in lambda_routers(graph))
+    yield from (("state", found) for found in unserialisable_keys(graph))
 
 
 def _violation(graph: str, rule: Rule, detail: str) -> Violation:

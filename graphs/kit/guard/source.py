@@ -102,18 +102,19 @@ def named_globals(function: FunctionType) -> dict[str, Any]:
 
     Too many rather than too few: an attribute that has the name of a global counts as that global.
     """
-    names = set(_names(function.__code__))
+    names = set(names_in(function.__code__))
     found = {name: function.__globals__[name] for name in names & function.__globals__.keys()}
     for module in [value for value in found.values() if inspect.ismodule(value)]:
         found |= {f"{module.__name__}.{name}": vars(module)[name] for name in names & vars(module).keys()}
     return found
 
 
-def _names(code: CodeType) -> Iterator[str]:
+def names_in(code: CodeType) -> Iterator[str]:
+    """The globals and attributes that code names, and the code inside it."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            yield from names_in(constant)
 
 
 def is_own_code(thing: Any) -> bool:

@@ -81,7 +81,7 @@ def _state_annotations(graph: Pregel[Any, Any, Any, Any]) -> Iterator[tuple[str,
         return
     for schema, declared in builder.schemas.items():
         # From the schema rather than the channels: reducers' channels drop what is inside list[...].
-        hints = {"__root__": schema} if "__root__" in declared else _field_types(schema)
+        hints = {"__root__": schema} if "__root__" in declared else field_types(schema)
         for key, annotation in hints.items():
             # UntrackedValue is the channel for what must not be checkpointed; managed values are computed.
             if not isinstance(builder.channels.get(key), UntrackedValue) and key not in builder.managed:
@@ -106,7 +106,7 @@ def _returned(graph: Pregel[Any, Any, Any, Any]) -> Any:
     for node in graph.nodes.values():
         function = getattr(node.bound, "afunc", None) or getattr(node.bound, "func", None)
         if function is not None:
-            return _field_types(function).get("return", Any)
+            return field_types(function).get("return", Any)
     return Any
 
 
@@ -156,8 +156,8 @@ def _unserialisable_class(cls: type, args: tuple[Any, ...], seen: frozenset[Any]
         return
     if cls in seen:
         return
-    if _has_fields(cls):
-        for field, annotation in _field_types(cls).items():
+    if has_fields(cls):
+        for field, annotation in field_types(cls).items():
             found = _unserialisable(annotation, seen | {cls})
             yield from (f"{cls.__qualname__}.{field}: {inner}" for inner in found)
         yield from _any_of(args, seen)
@@ -167,7 +167,8 @@ def _unserialisable_class(cls: type, args: tuple[Any, ...], seen: frozenset[Any]
         yield f"{_name(cls)}, which does not serialise"
 
 
-def _has_fields(cls: type) -> bool:
+def has_fields(cls: type) -> bool:
+    """Whether a class declares its fields: a model, a dataclass, a TypedDict or a named tuple."""
     return (
         issubclass(cls, BaseModel)
         or dataclasses.is_dataclass(cls)
@@ -176,7 +177,8 @@ def _has_fields(cls: type) -> bool:
     )
 
 
-def _field_types(cls: Any) -> dict[str, Any]:
+def field_types(cls: Any) -> dict[str, Any]:
+    """The fields of such a class, or the parameters of a function, with their annotations resolved."""
     if isinstance(cls, type) and issubclass(cls, BaseModel):
         return {name: field.annotation for name, field in cls.model_fields.items()}
     try:

@@ -1,0 +1,198 @@
+"""Makes a project, and adds agents to one."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import re
+import shutil
+import string
+import sys
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Final
+
+from sdk_client.errors import ConfigurationError
+from sdk_client.scaffold.origin import WHEELS, Origin
+
+MANIFEST: Final = "langgraph.json"
+FIRST_AGENT: Final = "assistant"
+# What makes a folder one that agents can be added to.
+KIT: Final = Path("agents", "kit.py")
+_TEMPLATE: Final = files(__package__) / "template"
+_PROJECT_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_AGENT_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+# Of an agent's kind, by its file in the template.
+_AGENT_FILES: Final = {
+    "graph.py": "agents/{agent}/graph.py",
+    "offline.py": "agents/{agent}/offline.py",
+    "test.py": "tests/test_{agent}.py",
+    "example.json": "examples/{agent}.json",
+}
+
+# A line of compose.yaml's Dockerfile, for an image that has no git of its own.
+_GIT_STEP: Final = (
+    "        RUN apt-get update && apt-get install --yes --no-install-recommends git"
+    " && rm -rf /var/lib/apt/lists/*\n"
+)
+
+
+class Kind(StrEnum):
+    """What an agent is made like."""
+
+    TOOLS = "tools"
+    SUPERVISOR = "supervisor"
+    APPROVAL = "approval"
+
+
+class _Text(string.Template):
+    # A dollar is a Makefile's and a shell's, a brace is Python's.
+    delimiter = "%%"
+
+
+_DESCRIPTIONS: Final = {
+    Kind.TOOLS: "Answers with tools that compute.",
+    Kind.SUPERVISOR: "Asks its specialists and puts their answers together.",
+    Kind.APPROVAL: "Writes messages; a human decides on each before it is sent.",
+}
+
+
+def make_project(folder: Path, kind: Kind, origin: Origin) -> list[Path]:
+    """Write a project with one agent into a new or empty folder.
+
+    Args:
+        folder: Its last part is the project's name.
+        kind: Of the agent.
+        origin: Where the project's packages come from.
+
+    Returns:
+        The files, as seen from the folder.
+
+    Raises:
+        ConfigurationError: The name will not do, or the folder holds something or cannot be written.
+    """
+    name = folder.resolve().name
+    if not _PROJECT_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r} cannot be a project's name: lower-case letters, digits, single hyphens, a letter first"
+        )
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigurationError(f"{folder} is there and not empty; a project is made in a new folder")
+    values = {
+        "project": name,
+        "agent": FIRST_AGENT,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "sources": origin.tables,
+        "question": _question(kind),
+        "image_note": _image_note(origin),
+        "image_step": _GIT_STEP if origin.needs_git else "",
+    }
+    written = {path: _fill(text, values) for path, text in _texts(_TEMPLATE / "project")}
+    if re.search(rf'"{name}["<>=]', written["pyproject.toml"].partition("dependencies")[2]):
+        raise ConfigurationError(f"a project cannot be called {name!r}: it needs the package of that name")
+    try:
+        _write(folder, written)
+        for wheel in origin.copied:
+            (folder / WHEELS).mkdir(exist_ok=True)
+            shutil.copy(wheel, folder / WHEELS)
+    except OSError as error:
+        raise _unwritable(error) from error
+    wheels = [Path(WHEELS, wheel.name) for wheel in origin.copied]
+    return sorted([*map(Path, written), *wheels, *add_agent(folder, FIRST_AGENT, kind)])
+
+
+def add_agent(folder: Path, name: str, kind: Kind) -> list[Path]:
+    """Write an agent into a project: its folder, a line of langgraph.json, an example and a test.
+
+    Args:
+        folder: The project's.
+        name: The agent's, in langgraph.json and as a package.
+        kind: What it is made like.
+
+    Returns:
+        The files, as seen from the folder; without langgraph.json, which is changed.
+
+    Raises:
+        ConfigurationError: The name will not do or is taken, or the folder is no such project.
+    """
+    if not _AGENT_NAME.fullmatch(name) or keyword.iskeyword(name):
+        raise ConfigurationError(
+            f"{name!r} cannot be an agent's name: lower-case letters, digits and underscores, a letter first"
+        )
+    manifest = _read_manifest(folder)
+    paths = {file: path.format(agent=name) for file, path in _AGENT_FILES.items()}
+    taken = [
+        path for path in (f"agents/{name}", f"agents/{name}.py", *paths.values()) if (folder / path).exists()
+    ]
+    if name in manifest["graphs"] or taken:
+        raise ConfigurationError(f"there is an agent {name!r} already: {', '.join(taken) or MANIFEST} has it")
+    manifest["graphs"][name] = {"path": f"./{paths['graph.py']}:graph", "description": _DESCRIPTIONS[kind]}
+    texts = dict(_texts(_TEMPLATE / "agents" / kind))
+    written = {path: _fill(texts[file], {"agent": name}) for file, path in paths.items()}
+    try:
+        _write(folder, written)
+        # Last: until then the server serves what it served before.
+        text = json.dumps(manifest, indent=2, ensure_ascii=False)
+        (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(error) from error
+    return sorted(map(Path, written))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file() or not (folder / KIT).is_file():
+        raise ConfigurationError(
+            f"{folder.resolve()} is no project that `holdfast new` has made: it has no {MANIFEST} and {KIT}. "
+            "Go to its folder first"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.setdefault("graphs", {}), dict):
+        raise ConfigurationError(f"{path} must hold an object, and its graphs one too")
+    return manifest
+
+
+def _texts(folder: Traversable, below: str = "") -> Iterator[tuple[str, str]]:
+    """Every file of a template, by the path that it gets."""
+    for entry in folder.iterdir():
+        name = entry.name.removesuffix(".tmpl")
+        name = f".{name.removeprefix('dot-')}" if name.startswith("dot-") else name
+        if entry.is_dir():
+            yield from _texts(entry, f"{below}{name}/")
+        elif entry.name.endswith(".tmpl"):
+            yield f"{below}{name}", entry.read_text(encoding="utf-8")
+
+
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    return _Text(text).substitute(values)
+
+
+def _question(kind: Kind) -> str:
+    example = json.loads((_TEMPLATE / "agents" / kind / "example.json.tmpl").read_text(encoding="utf-8"))
+    return str(example["messages"][0]["content"])
+
+
+def _image_note(origin: Origin) -> str:
+    if origin.travels:
+        return "The image is built from this folder."
+    return (
+        "The image cannot be built while `[tool.uv.sources]` names folders of this machine: build wheels of "
+        "them, put them into this folder, and name those."
+    )
+
+
+def _write(folder: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def _unwritable(error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"cannot write {error.filename}: {error.strerror}")

@@ -1,0 +1,48 @@
+"""Both packages build as wheels, and each is whole in an environment that has nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.e2e import wheels
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+OF_THE_TEMPLATE = {"duckdb", "langgraph-cli", "numpy", "pandas", "scipy", "statsmodels", "trimesh"}
+
+
+def test_the_client_installs_alone(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("holdfast_client-*.whl")
+    python, installed = wheels.install_alone(wheel, tmp_path)
+    assert not installed & {*OF_THE_TEMPLATE, "langgraph", "langgraph-api", "langgraph-runtime-holdfast"}
+    wheels.run([python, "-c", IMPORT_ALL, "sdk_client"], tmp_path)
+    said = wheels.run([python.with_name("holdfast"), "--help"], tmp_path, COLUMNS="200")
+    assert "serve" in said
+    assert "(the engine is not installed)" in said
+    for package in ("graphs", "platform_app", "langgraph_runtime_holdfast"):
+        assert not list(tmp_path.glob(f"venv/lib/*/site-packages/{package}"))
+
+
+def test_the_engine_installs_alone(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("langgraph_runtime_holdfast-*.whl")
+    python, installed = wheels.install_alone(wheel, tmp_path)
+    # langgraph-cli is there, because the engine `dev` of the local stack is `langgraph dev`.
+    assert not installed & {*OF_THE_TEMPLATE - {"langgraph-cli"}, "holdfast-client"}
+    said = wheels.run([python, "-m", "langgraph_runtime_holdfast", "serve", "--help"], tmp_path)
+    assert "langgraph.json" in said
+    assert list(tmp_path.glob("venv/lib/*/site-packages/langgraph_runtime_holdfast/migrations/0001_*.sql"))
+    # What it cannot do alone, it says before it starts anything.
+    config = wheels.PROJECT / "tests" / "contract" / "graphs" / "langgraph.json"
+    said = wheels.run(
+        [python, "-m", "langgraph_runtime_holdfast.local", "--config", config],
+        tmp_path,
+        code=2,
+        HOLDFAST_HOME=str(tmp_path / "home"),
+    )
+    assert "the callback receiver comes with holdfast-client" in " ".join(said.split())
+    assert not (tmp_path / "home").exists()

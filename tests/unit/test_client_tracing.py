@@ -1,0 +1,37 @@
+"""The client where OpenTelemetry is not installed: it does the same, without a span."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import asyncio, sys
+sys.modules["opentelemetry"] = None
+from sdk_client import Client
+from tests.unit.faulty_server import faulty_server
+
+async def main():
+    async with faulty_server() as server, Client(server.url) as client:
+        print((await client.run("echo", {"text": "x"})).values)
+
+asyncio.run(main())
+"""
+
+
+def test_the_client_works_without_opentelemetry() -> None:
+    project = Path(__file__).parents[2]
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{'done': True}\n", "")
+
+
+def test_the_command_says_that_it_cannot_send_traces() -> None:
+    imports = (
+        "import sys; sys.modules['opentelemetry'] = None; from sdk_client.cli.tracing import send_traces"
+    )
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    command = [sys.executable, "-c", f"{imports}; print(send_traces())"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert "the extra [otel]" in done.stdout
