@@ -14,7 +14,6 @@ import pytest
 from blockbuster import blockbuster_ctx
 from langgraph_sdk.client import LangGraphClient
 
-from graphs.kit.context import Context
 from graphs.projects.graph import graph as projects
 from tests.contract.api import Sdk
 from tests.contract.conftest import plain_http
@@ -308,13 +307,14 @@ async def test_another_model_answers_when_one_fails_and_no_client_blocks(
     model_variables: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in (model_variables | {"MODEL_FALLBACK": MODELS["anthropic"]}).items():
+    models = {"MODEL": MODELS["openai"], "MODEL_FALLBACK": MODELS["anthropic"]}
+    for name, value in (model_variables | models).items():
         monkeypatch.setenv(name, value)
     openai[0].faults = [Fault(401)]
     anthropic[0].mind = in_turn(DONE)
     given = example("projects")
     with blockbuster_ctx():
-        state = await projects.ainvoke(given, context=Context(model=MODELS["openai"]))
+        state = await projects.ainvoke(given)
     assert state["messages"][-1].text == "Done."
     assert state["usage"]["model_calls"] == 1
 
