@@ -51,9 +51,19 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
 
 def _wait(error: Exception) -> bool | float:
     wait_seconds = retry_after_seconds(error)
-    if wait_seconds is None or not is_transient(error):
-        return is_transient(error)
+    if wait_seconds is None or not _may_pass(error):
+        return _may_pass(error)
     return wait_seconds if wait_seconds <= LONGEST_WAIT_SECONDS else False
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is transient, or was told by the provider within an answer that had begun well."""
+    if isinstance(error, exceptions.ModelError) or is_transient(error):
+        return is_transient(error)
+    if "APIError" in {each.__name__ for each in type(error).__mro__}:  # OpenAI's and Anthropic's
+        return getattr(error, "status_code", 200) == 200
+    # langchain-openai makes a ValueError of such an error of OpenAI's responses.
+    return isinstance(error, ValueError) and str(error).startswith(("server_error:", "rate_limit_exceeded:"))
 
 
 def _explain(error: Exception) -> str | None:
@@ -75,6 +85,6 @@ def _explain(error: Exception) -> str | None:
             return f"The model's provider refused the request. It said: {told}"
         case TimeoutError():
             return f"The model did not answer within {MODEL_TIMEOUT_SECONDS:g} s: ask for less at once."
-    if is_transient(error):
+    if _may_pass(error):
         return f"The model's provider could not be reached, or broke off: try again later. It said: {told}"
     return None

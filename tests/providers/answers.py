@@ -59,7 +59,7 @@ class Fault:
     """What happens instead of an answer, once."""
 
     status: int = 0
-    """0 breaks the connection off within the answer."""
+    """0 breaks the connection off within the answer; 200 ends the answer with the provider's own error."""
     headers: dict[str, str] = field(default_factory=dict)
     message: str = "no"
 

@@ -66,13 +66,13 @@ class AnthropicFake:
         self.requests.append(body)
         answer = self.mind(asked)
         if body.get("stream"):
-            events = _streamed(body, answer, lost=fault is not None)
+            events = _streamed(body, answer, fault=fault)
             return StreamingResponse(events, headers=headers, media_type="text/event-stream")
         return JSONResponse(_whole(body, answer), headers=headers)
 
 
 def _fail(fault: Fault | None) -> None:
-    if fault and fault.status:
+    if fault and fault.status >= 400:
         kind = "rate_limit_error" if fault.status == 429 else "invalid_request_error"
         raise RefusedError(fault.status, kind, fault.message, headers=fault.headers)
 
@@ -228,7 +228,7 @@ def _whole(body: Json, answer: Answer) -> Json:
     }
 
 
-async def _streamed(body: Json, answer: Answer, *, lost: bool) -> AsyncIterator[bytes]:
+async def _streamed(body: Json, answer: Answer, *, fault: Fault | None) -> AsyncIterator[bytes]:
     whole = _whole(body, answer)
     usage = {**whole["usage"], "output_tokens": 1}
     begun = {**whole, "content": [], "stop_reason": None, "usage": usage}
@@ -236,7 +236,10 @@ async def _streamed(body: Json, answer: Answer, *, lost: bool) -> AsyncIterator[
     for at, block in enumerate(whole["content"]):
         for event in _block_events(at, block, answer):
             yield event
-            if lost:
+            if fault and fault.status:
+                yield _event("error", error={"type": "overloaded_error", "message": "Overloaded"})
+                return
+            if fault:
                 raise LostError
         if at == 0:
             yield _event("ping")

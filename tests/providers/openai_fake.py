@@ -80,13 +80,13 @@ class OpenAIFake:
         self.requests.append(body)
         answer = self.mind(asked)
         if body.get("stream"):
-            events = streamed(body, answer, lost=fault is not None)
+            events = streamed(body, answer, fault=fault)
             return StreamingResponse(events, media_type="text/event-stream")
         return JSONResponse(whole(body, answer))
 
 
 def _fail(fault: Fault | None) -> None:
-    if fault and fault.status:
+    if fault and fault.status >= 400:
         kind = "insufficient_quota" if fault.status == 429 else "invalid_request_error"
         raise RefusedError(fault.status, kind, fault.message, headers=fault.headers)
 
@@ -242,7 +242,7 @@ def _whole(body: Json, answer: Answer) -> Json:
     return {**_head(body, "chat.completion"), "choices": [choice], "usage": _usage(body, answer)}
 
 
-async def _streamed(body: Json, answer: Answer, *, lost: bool) -> AsyncIterator[bytes]:
+async def _streamed(body: Json, answer: Answer, *, fault: Fault | None) -> AsyncIterator[bytes]:
     head = _head(body, "chat.completion.chunk")
     wants_usage = bool(mapping(body.get("stream_options")).get("include_usage"))
 
@@ -253,7 +253,10 @@ async def _streamed(body: Json, answer: Answer, *, lost: bool) -> AsyncIterator[
     yield chunk({"role": "assistant", "content": "" if answer.text else None, "refusal": None})
     for delta in _deltas(answer):
         yield chunk(delta)
-        if lost:
+        if fault and fault.status:
+            yield _event({"error": {"message": "Overloaded", "type": "server_error", "code": None}})
+            return
+        if fault:
             raise LostError
     yield chunk({}, _reason(answer))
     if wants_usage:

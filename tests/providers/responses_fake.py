@@ -14,7 +14,7 @@ from typing import Any
 
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 
-from tests.providers.answers import Answer, Asked, LostError, pieces
+from tests.providers.answers import Answer, Asked, Fault, LostError, pieces
 from tests.providers.strictness import Json, RefusedError, is_schema_of_object, mapping
 
 MODELS = frozenset({"gpt-5.1-codex", "gpt-4.1-mini"})
@@ -139,7 +139,7 @@ def _output(answer: Answer) -> Iterator[Json]:
         }
 
 
-async def streamed(body: Json, answer: Answer, *, lost: bool) -> AsyncIterator[bytes]:
+async def streamed(body: Json, answer: Answer, *, fault: Fault | None) -> AsyncIterator[bytes]:
     """The answer in events."""
     response = whole(body, answer)
     numbers = itertools.count()
@@ -154,7 +154,10 @@ async def streamed(body: Json, answer: Answer, *, lost: bool) -> AsyncIterator[b
     for at, item in enumerate(response["output"]):
         for kind, data in _item_events(item):
             yield event(kind, output_index=at, **data)
-            if lost:
+            if fault and fault.status:
+                yield event("error", code="server_error", message="Overloaded", param=None)
+                return
+            if fault:
                 raise LostError
     yield event("response.completed", response=response)
 

@@ -51,6 +51,33 @@ async def test_openai_refuses(change: dict[str, Any], status: int, message: str)
     assert message in answer.json()["error"]["message"]
 
 
+RESPONSES_CALL = {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "message"),
+    [
+        ({"temprature": 1}, 400, "Unknown parameter: 'temprature'"),
+        ({"model": "gpt-0"}, 404, "does not exist"),
+        ({"input": []}, 400, "Missing required parameter: 'input'"),
+        ({"input": [USER, RESPONSES_CALL]}, 400, "No tool output found for function call c1"),
+        ({"input": [USER, RESPONSES_CALL | {"arguments": {}}]}, 400, "expected a string"),
+        ({"input": [USER, {"type": "function_call_output", "call_id": "c2"}]}, 400, "No tool call found"),
+        ({"input": [{"role": "tool", "content": "1"}]}, 400, "Supported values are"),
+        ({"tools": [{"type": "function", "function": {"name": "add"}}]}, 400, "tools[0].name"),
+    ],
+)
+async def test_openais_responses_refuse(change: dict[str, Any], status: int, message: str) -> None:
+    transport = httpx.ASGITransport(OpenAIFake().app)
+    headers = {"authorization": f"Bearer {openai_fake.KEY}"}
+    body = {"model": "gpt-5.1-codex", "input": [USER]}
+    async with httpx.AsyncClient(transport=transport, base_url="http://fake", headers=headers) as http:
+        assert (await http.post("/v1/responses", json=body)).is_success
+        answer = await http.post("/v1/responses", json=body | change)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("change", "status", "message"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,11 @@ import pytest
 from blockbuster import blockbuster_ctx
 from langgraph_sdk.client import LangGraphClient
 
-from graphs.kit.context import Context
 from graphs.projects.graph import graph as projects
 from tests.contract.api import Sdk
 from tests.contract.conftest import plain_http
 from tests.contract.engines import Services
-from tests.providers.answers import Answer, Asked, Call, Fault, Mind
+from tests.providers.answers import Answer, Asked, Call, Fault, Mind, obeys
 from tests.providers.anthropic_fake import AnthropicFake
 from tests.providers.openai_fake import OpenAIFake
 from tests.providers.runs import MODELS, Fake, run
@@ -42,7 +41,10 @@ SECTIONS = {
 }
 
 
-@pytest.fixture(params=list(MODELS))
+EACH_PROTOCOL = pytest.mark.parametrize("provider", list(MODELS))
+
+
+@pytest.fixture(params=["openai", "anthropic"])
 def provider(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -53,14 +55,20 @@ def context(provider: str) -> dict[str, Any]:
     return {"model": MODELS[provider]}
 
 
+@pytest.fixture(autouse=True)
+def as_found(openai: tuple[OpenAIFake, str], anthropic: tuple[AnthropicFake, str]) -> Iterator[None]:
+    """Leave the providers, which other tests share, as they were."""
+    yield
+    for fake in (openai[0], anthropic[0]):
+        fake.mind = obeys
+        for kept in (fake.requests, fake.refused, fake.faults, fake.asked_at):
+            kept.clear()
+
+
 @pytest.fixture
 def fake(provider: str, openai: tuple[OpenAIFake, str], anthropic: tuple[AnthropicFake, str]) -> Fake:
-    """The provider, with nothing left of the test before."""
+    """The provider of this test."""
     fake = (anthropic if provider == "anthropic" else openai)[0]
-    fake.requests.clear()
-    fake.refused.clear()
-    fake.faults.clear()
-    fake.asked_at.clear()
     fake.mind = curious
     return fake
 
@@ -98,6 +106,7 @@ DONE = Answer(text="Done.")
 AT_ONCE = 12
 
 
+@EACH_PROTOCOL
 @pytest.mark.parametrize("agent", list(SECTIONS))
 async def test_every_tool_of_every_agent(sdk: Sdk, fake: Fake, context: dict[str, Any], agent: str) -> None:
     ended = await run(sdk, agent, example(agent), context)
@@ -164,6 +173,7 @@ async def test_bulk_data_is_not_copied_into_every_checkpoint(
     assert after - before <= 2 * len(csv)
 
 
+@EACH_PROTOCOL
 async def test_runs_at_once_on_loops_of_their_own_have_clients_of_their_own(
     server_urls: dict[str, str], fake: Fake, context: dict[str, Any]
 ) -> None:
@@ -175,6 +185,7 @@ async def test_runs_at_once_on_loops_of_their_own_have_clients_of_their_own(
     assert all(set(each.values["result"]) == SECTIONS["projects"] for each in ended)
 
 
+@EACH_PROTOCOL
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -215,6 +226,7 @@ async def test_what_the_model_does_not_correct_is_a_problem_and_the_thread_goes_
     assert not fake.refused, fake.refused[:3]
 
 
+@EACH_PROTOCOL
 async def test_a_thread_whose_run_failed_amid_a_call_goes_on(
     sdk: Sdk, fake: Fake, context: dict[str, Any]
 ) -> None:
@@ -253,10 +265,11 @@ async def test_a_model_that_never_stops_calling_is_stopped(
     assert len(fake.requests) == ended.values["usage"]["model_calls"] == requests
 
 
+@EACH_PROTOCOL
 async def test_a_connection_lost_within_an_answer_is_tried_again(
     sdk: Sdk, fake: Fake, context: dict[str, Any]
 ) -> None:
-    fake.faults = [Fault(), Fault(503)]
+    fake.faults = [Fault(), Fault(503), Fault(200)]
     ended = await run(sdk, "projects", example("projects"), context)
     assert ended.error is None
     assert set(ended.values["result"]) == SECTIONS["projects"]
@@ -272,6 +285,7 @@ async def test_the_wait_that_a_provider_asks_for_is_kept(
     assert second - first >= 1
 
 
+@EACH_PROTOCOL
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
@@ -299,18 +313,18 @@ async def test_another_model_answers_when_one_fails_and_no_client_blocks(
     model_variables: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in (model_variables | {"MODEL_FALLBACK": MODELS["anthropic"]}).items():
+    models = {"MODEL": MODELS["openai"], "MODEL_FALLBACK": MODELS["anthropic"]}
+    for name, value in (model_variables | models).items():
         monkeypatch.setenv(name, value)
     openai[0].faults = [Fault(401)]
     anthropic[0].mind = in_turn(DONE)
     given = example("projects")
     with blockbuster_ctx():
-        state = await projects.ainvoke(given, context=Context(model=MODELS["openai"]))
+        state = await projects.ainvoke(given)
     assert state["messages"][-1].text == "Done."
     assert state["usage"]["model_calls"] == 1
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])  # the third has no temperature
 async def test_an_assistant_has_its_own_prompt_and_temperature(
     sdk: Sdk, fake: Fake, context: dict[str, Any]
 ) -> None:
@@ -322,3 +336,17 @@ async def test_an_assistant_has_its_own_prompt_and_temperature(
     [body] = fake.requests
     assert "Answer in rhymes." in json.dumps(body)
     assert body["temperature"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"temperature": 9}, "temperature"),
+        ({"max_model_calls": 0}, "max_model_calls"),
+        ({"model": "mistralai:large"}, "langchain-mistralai"),
+    ],
+)
+async def test_wrong_settings_are_told_to_the_caller(sdk: Sdk, wrong: dict[str, Any], says: str) -> None:
+    ended = await run(sdk, "projects", example("projects"), wrong)
+    assert ended.error is not None
+    assert says in ended.error["message"]
