@@ -47,5 +47,6 @@ async def test_an_exclusive_lock(stand: Stand) -> None:
         await lock_runs(stand.postgres, "ACCESS EXCLUSIVE", 28.0)
     await stand.check()
     stand.outcome.remark = f"at most {stand.gauge.backends} backends"
-    stand.check_that_no_lease_was_lost()
+    # For longer than a lease nobody can extend one: each worker stops its jobs, and none takes another's.
+    stand.check_that_no_run_was_taken()
     assert stand.gauge.backends <= BACKENDS_OF_A_SERVER, "what was given up goes on in Postgres"

@@ -203,6 +203,14 @@ class Stand:
         lapsed = [line for server in self.servers for line in server.said(_LAPSED)]
         # They go on where they were stopped, and such an attempt is not counted.
         assert not lapsed, "\n".join(["leases lapsed with their worker alive", *lapsed])
+        self.check_that_no_run_was_taken()
+
+    def check_that_no_run_was_taken(self) -> None:
+        """Fail if a run was taken from a worker that lives, though nobody could extend a lease meanwhile.
+
+        Raises:
+            AssertionError: Says how many took another attempt.
+        """
         assert not self.outcome.retried, (
             f"{self.outcome.retried} runs were tried again with their worker alive"
         )
