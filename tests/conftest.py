@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,9 +33,31 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         yield running
 
 
+class JavaScript:
+    """The scripts that drive a server with the stock JavaScript SDK."""
+
+    def __init__(self, folder: Path) -> None:
+        """Where they are, with what they need."""
+        self._folder = folder
+
+    def run(self, script: str, *arguments: str, **environment: str) -> Any:
+        """Run one to its end and return what it printed as JSON."""
+        ended = subprocess.run(
+            ["node", script, *arguments],
+            cwd=self._folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+
 @pytest.fixture(scope="session")
-def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scripts that drive a server with the stock JavaScript SDK, installed from npm."""
+def javascript(tmp_path_factory: pytest.TempPathFactory) -> JavaScript:
+    """The scripts, with the SDK installed from npm."""
     if shutil.which("npm") is None:
         if os.environ.get("CI"):
             pytest.fail("CI must have Node: without it nobody checks that frontends work")
@@ -42,4 +65,4 @@ def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scripts, folder = Path(__file__).parent / "e2e" / "js", tmp_path_factory.mktemp("npm") / "js"
     shutil.copytree(scripts, folder, ignore=shutil.ignore_patterns("node_modules"))
     subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=folder, check=True)
-    return folder
+    return JavaScript(folder)

@@ -49,7 +49,7 @@ def standard() -> list[Middleware]:
         Budget(),
         RetryModel(),
         AnswerProblems(),
-        ToolRetryMiddleware(max_retries=2, retry_on=_is_transient, on_failure="error"),
+        ToolRetryMiddleware(max_retries=2, retry_on=is_transient, on_failure="error"),
     ]
 
 
@@ -63,8 +63,7 @@ class ChooseModel(Middleware):
         """Call the first model that answers."""
         wanted = context_of(request.runtime)
         if wanted.prompt:
-            prompt = f"{request.system_message.text if request.system_message else ''}\n\n{wanted.prompt}"
-            request = request.override(system_message=SystemMessage(prompt.strip()))
+            request = _with_instructions(request, wanted.prompt)
         name = wanted.model or model_name()
         if name == OFFLINE:
             return await handler(request)
@@ -205,9 +204,9 @@ def _with_complaint(request: Request, answer: AIMessage) -> Request:
         f"Your last attempt called {names} with arguments that are no JSON object, so nothing was done. "
         "Call again with valid JSON."
     )
-    prompt = f"{request.system_message.text if request.system_message else ''}\n\n{complaint}"
+    return _with_instructions(request, complaint)
+
+
+def _with_instructions(request: Request, more: str) -> Request:
+    prompt = f"{request.system_message.text if request.system_message else ''}\n\n{more}"
     return request.override(system_message=SystemMessage(prompt.strip()))
-
-
-def _is_transient(error: Exception) -> bool:
-    return is_transient(error)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +20,7 @@ from sdk_client import (
 from sdk_client.approvals import DecisionType
 from sdk_client.cli.main import main
 from sdk_client.identity import claim_id_for
+from tests.conftest import JavaScript
 from tests.contract.api import Sdk
 from tests.contract.conftest import POLICY
 from tests.contract.interfaces import INTERFACES, hitl
@@ -249,18 +247,8 @@ async def be_too_late(client: Client, sdk: Sdk) -> None:
         await client.approvals.reject(pause, decided_by="ann")
 
 
-def test_the_stock_javascript_sdk_reviews_one_action_and_two(javascript: Path, server_url: str) -> None:
-    ended = subprocess.run(
-        ["node", "review.mjs"],
-        cwd=javascript,
-        env={**os.environ, "HOLDFAST_URL": server_url},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    seen = json.loads(ended.stdout)
+def test_the_stock_javascript_sdk_reviews_one_action_and_two(javascript: JavaScript, server_url: str) -> None:
+    seen = javascript.run("review.mjs", HOLDFAST_URL=server_url)
     assert seen["one"][0].endswith("refunded 1.5 for 7")
     assert seen["two"][0] == "refunded 2.5 for 7"
     assert "keep it" in seen["two"][1]

@@ -21,6 +21,15 @@ ANTHROPIC_CALLS = {
 ANTHROPIC_RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t2", "content": "1"}]}
 
 
+def openai() -> httpx.AsyncClient:
+    """A client of a fake of its own, with the key that it takes."""
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(OpenAIFake().app),
+        base_url="http://fake",
+        headers={"authorization": f"Bearer {openai_fake.KEY}"},
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "status", "message"),
     [
@@ -40,10 +49,8 @@ ANTHROPIC_RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_us
     ],
 )
 async def test_openai_refuses(change: dict[str, Any], status: int, message: str) -> None:
-    transport = httpx.ASGITransport(OpenAIFake().app)
-    headers = {"authorization": f"Bearer {openai_fake.KEY}"}
     body = {"model": "gpt-4.1-mini", "messages": [USER]}
-    async with httpx.AsyncClient(transport=transport, base_url="http://fake", headers=headers) as http:
+    async with openai() as http:
         assert (await http.post("/v1/chat/completions", json=body)).is_success
         answer = await http.post("/v1/chat/completions", json={**body, **change})
         stranger = await http.post("/v1/chat/completions", json=body, headers={"authorization": "Bearer x"})
@@ -68,10 +75,8 @@ RESPONSES_CALL = {"type": "function_call", "call_id": "c1", "name": "add", "argu
     ],
 )
 async def test_openais_responses_refuse(change: dict[str, Any], status: int, message: str) -> None:
-    transport = httpx.ASGITransport(OpenAIFake().app)
-    headers = {"authorization": f"Bearer {openai_fake.KEY}"}
     body = {"model": "gpt-5.1-codex", "input": [USER]}
-    async with httpx.AsyncClient(transport=transport, base_url="http://fake", headers=headers) as http:
+    async with openai() as http:
         assert (await http.post("/v1/responses", json=body)).is_success
         answer = await http.post("/v1/responses", json=body | change)
     assert answer.status_code == status
