@@ -15,7 +15,7 @@ from typing import Any
 
 from langchain_core.messages import AnyMessage, HumanMessage
 
-from graphs.kit.problems import InputProblem
+from .problems import InputProblem
 
 
 @dataclass(frozen=True)

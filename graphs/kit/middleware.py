@@ -25,15 +25,15 @@ from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMe
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from graphs.kit.context import Context, context_of
-from graphs.kit.failures import ModelFailedError, patiently
-from graphs.kit.history import with_every_call_answered
-from graphs.kit.model import OFFLINE, model_name, named_model, settings_of
-from graphs.kit.offline import this_turn
-from graphs.kit.offload import OffloadTimeoutError
-from graphs.kit.policies import is_transient
-from graphs.kit.problems import InputProblem, Problem
-from graphs.kit.state import ToolAgentState, Usage, add_usage
+from .context import Context, context_of
+from .failures import ModelFailedError, patiently
+from .history import with_every_call_answered
+from .model import OFFLINE, model_name, named_model, settings_of
+from .offline import this_turn
+from .offload import OffloadTimeoutError
+from .policies import is_transient
+from .problems import InputProblem, Problem
+from .state import ToolAgentState, Usage, add_usage
 
 UNREADABLE_ANSWERS: Final = 3
 

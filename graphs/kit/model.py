@@ -18,11 +18,11 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from langgraph.runtime import Runtime
 
-from graphs.kit.context import Context, context_of
-from graphs.kit.failures import ModelFailedError, patiently
-from graphs.kit.offline import OfflineChatModel, Rule
-from graphs.kit.offload import in_thread
-from graphs.kit.policies import MODEL_TIMEOUT_SECONDS
+from .context import Context, context_of
+from .failures import ModelFailedError, patiently
+from .offline import OfflineChatModel, Rule
+from .offload import in_thread
+from .policies import MODEL_TIMEOUT_SECONDS
 
 OFFLINE: Final = "offline"
 

@@ -20,8 +20,8 @@ from sdk_client.scaffold.origin import WHEELS, Origin
 
 MANIFEST: Final = "langgraph.json"
 FIRST_AGENT: Final = "assistant"
-# What makes a folder one that agents can be added to.
-KIT: Final = Path("agents", "kit.py")
+# Which the test of each agent needs; it makes a folder one that agents can be added to.
+PROVIDER: Final = Path("tests", "provider.py")
 _TEMPLATE: Final = files(__package__) / "template"
 _PROJECT_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _AGENT_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
@@ -144,9 +144,9 @@ def add_agent(folder: Path, name: str, kind: Kind) -> list[Path]:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    if not path.is_file() or not (folder / KIT).is_file():
+    if not path.is_file() or not (folder / PROVIDER).is_file():
         raise ConfigurationError(
-            f"{folder.resolve()} is no project that `holdfast new` has made: it has no {MANIFEST} and {KIT}. "
+            f"{folder.resolve()} is no project that `holdfast new` has made: it has no {MANIFEST} and {PROVIDER}. "
             "Go to its folder first"
         )
     try:
