@@ -146,8 +146,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file() or not (folder / PROVIDER).is_file():
         raise ConfigurationError(
-            f"{folder.resolve()} is no project that `holdfast new` has made: it has no {MANIFEST} and {PROVIDER}. "
-            "Go to its folder first"
+            f"{folder.resolve()} is no project that `holdfast new` has made: it has no {MANIFEST} and "
+            f"{PROVIDER}. Go to its folder first"
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

@@ -177,7 +177,6 @@ def test_what_cannot_be_is_refused_in_a_line(
     ("name", "said"),
     [
         ("assistant", "there is an agent 'assistant' already"),
-        ("kit", "there is an agent 'kit' already"),
         ("2nd", "'2nd' cannot be an agent's name"),
         ("class", "'class' cannot be an agent's name"),
         ("a/b", "'a/b' cannot be an agent's name"),
