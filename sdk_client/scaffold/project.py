@@ -33,10 +33,9 @@ _AGENT_FILES: Final = {
     "example.json": "examples/{agent}.json",
 }
 
-# A line of compose.yaml's Dockerfile, for an image that has no git of its own.
+# A line of the Dockerfile, for an image that has no git of its own.
 _GIT_STEP: Final = (
-    "        RUN apt-get update && apt-get install --yes --no-install-recommends git"
-    " && rm -rf /var/lib/apt/lists/*\n"
+    "RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*\n"
 )
 
 
