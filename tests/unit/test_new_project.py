@@ -223,3 +223,10 @@ def test_an_agent_leaves_the_rest_of_the_manifest_alone(
         "tests/test_outing.py",
     }
     assert added <= files(Path())
+
+
+def test_the_kit_names_itself_only_relatively() -> None:
+    """It has another name in the client's wheel."""
+    kit = REPOSITORY / "graphs" / "kit"
+    absolute = re.compile(r"^\s*(?:from|import) graphs\b", re.M)
+    assert [str(path) for path in kit.rglob("*.py") if absolute.search(path.read_text())] == []
