@@ -28,11 +28,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sdk_client.answers import Answer, checked_answer, command_for
+from sdk_client.answers import Answer, as_json, checked_answer, command_for
 from sdk_client.claims import METADATA_KEY, Claim, Claims
 from sdk_client.decisions import Decision, already, decision_in, is_wanted, name_of
 from sdk_client.errors import ConfigurationError, RefusedError
 from sdk_client.identity import claim_id_for
+from sdk_client.inherited import inherited
 from sdk_client.models import RunHandle
 from sdk_client.pauses import Action, Approval, DecisionType, approvals_in
 from sdk_client.snapshots import snapshot_of
@@ -165,6 +166,7 @@ class Approvals:
         waiting = next((one for one in found if one.pause_id == pause.pause_id), None)
         # What the server says of the pause counts, not what the caller has kept of it.
         answer = checked_answer(waiting or pause, action, decision, value)
+        as_json(pause, decided_by)
         wanted = {"decision": answer.decision, "value": answer.value, "decided_by": decided_by}
         if waiting is not None and len(waiting.actions) > 1:
             return await self._decide_several(waiting, action, wanted, started=started)
@@ -264,38 +266,16 @@ class Approvals:
                     thread_id=pause.thread_id,
                     assistant_id=pause.assistant_id,
                     request_id=claim.claim_id,
-                    arguments=await self._arguments(pause, answers),
+                    arguments={
+                        **await inherited(self._transport, pause.thread_id),
+                        **({"command": command} if (command := command_for(pause, answers)) else {}),
+                    },
                     metadata={_CLAIM_KEY: claim.claim_id},
                 ),
                 claim,
                 started=started,
             )
         return decision_in(record, pause.thread_id, run)
-
-    async def _arguments(self, pause: Approval, answers: list[Answer]) -> dict[str, Any]:
-        """Build the resuming run: the decision, and what the paused run was given."""
-        runs = await self._transport.call(
-            "read the paused run",
-            lambda: self._transport.sdk.runs.list(pause.thread_id, limit=1, select=["kwargs"]),
-            thread_id=pause.thread_id,
-        )
-        newest: Mapping[str, Any] = dict(runs[0]) if runs else {}
-        given: Mapping[str, Any] = newest.get("kwargs") or {}
-        context = {
-            key: kept
-            for key, kept in (given.get("context") or {}).items()
-            if not key.startswith(("__", "langgraph_"))
-        }
-        arguments = {
-            "stream_mode": given.get("stream_mode"),
-            "webhook": given.get("webhook"),
-            "context": context or None,
-            "command": command_for(pause, answers),
-            "stream_resumable": True,
-            "durability": "sync",
-            "multitask_strategy": "enqueue",
-        }
-        return {name: kept for name, kept in arguments.items() if kept}
 
     async def _end(self, pause: Approval, claim: Claim) -> None:
         """End a thread at a static pause; repeating it changes nothing."""
