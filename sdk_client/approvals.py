@@ -36,6 +36,7 @@ from sdk_client.identity import claim_id_for
 from sdk_client.inherited import inherited
 from sdk_client.models import RunHandle
 from sdk_client.pauses import Action, Approval, DecisionType, approvals_in
+from sdk_client.reopening import Reopening
 from sdk_client.snapshots import snapshot_of
 from sdk_client.submission import RunPlan, Submission
 from sdk_client.transport import Transport
@@ -56,6 +57,7 @@ class Approvals:
         self._submission = submission
         self._claims = claims
         self._waiting = Waiting(transport)
+        self._reopening = Reopening(transport, submission, claims, self._waiting)
 
     async def list_waiting(self, assistant_id: str | None = None, *, limit: int = 50) -> list[Approval]:
         """List pauses that wait, the most recently changed thread first.
@@ -132,6 +134,19 @@ class Approvals:
     ) -> Decision:
         """Answer in words; to a "question" the answer may be any JSON value. See `decide`."""
         return await self.decide(approval, "respond", answer, decided_by=decided_by, action=action)
+
+    async def reopen(self, thread_id: str, *, reopened_by: str) -> RunHandle:
+        """Have a question asked again whose pause was lost, as by a wrong answer over the API.
+
+        Join the run: it ends in ApprovalNeededError, with a pause to decide on. Repeating it, or two at once,
+        gives the same run.
+
+        Raises:
+            RefusedError: The thread waits, or does not stand at a question, or more than the node that asked
+                would run again.
+            ThreadBusyError: The thread has a run that has not ended.
+        """
+        return await self._reopening.reopen(thread_id, reopened_by)
 
     async def decide(
         self,
@@ -243,10 +258,7 @@ class Approvals:
         run = await self._submission.find(RunPlan(pause.thread_id, pause.assistant_id, claim_id))
         ended = record is not None and pause.kind == "static" and name_of(record) == "reject"
         if record is None or (run is None and not ended):
-            raise RefusedError(
-                "This pause is over, and not by a decision: the thread has moved on",
-                thread_id=pause.thread_id,
-            )
+            raise await self._over(pause.thread_id, "This pause is over, and not by a decision")
         if action is not None and len(pause.actions) > 1:
             record = await self._read(pause, action) or record
         else:
@@ -314,7 +326,13 @@ class Approvals:
         noted = ((thread.get("metadata") or {}).get(METADATA_KEY) or {}).get(_CLAIM_KEY)
         if noted and (record := await self._claims.read(str(noted))):
             raise already(decision_in(record, thread_id, None))
-        raise RefusedError("The thread is not waiting for a decision and never had one", thread_id=thread_id)
+        raise await self._over(thread_id, "The thread is not waiting for a decision and never had one")
+
+    async def _over(self, thread_id: str, what: str) -> RefusedError:
+        if await self._reopening.is_lost(thread_id):
+            why = "an answer that the graph could not take, or a run that was stopped, ended the pause; "
+            return RefusedError(f"{what}: {why}`approvals reopen` asks again", thread_id=thread_id)
+        return RefusedError(f"{what}: the thread has moved on", thread_id=thread_id)
 
     async def _refuse_unknown_keys(self, pause: Approval, update: Mapping[str, Any]) -> None:
         """Refuse an edit of keys that the state does not have: the graph would go on without the edit."""

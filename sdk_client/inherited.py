@@ -8,17 +8,25 @@ from typing import Any, Final
 from sdk_client.transport import Transport
 
 _OF_CONFIG: Final = ("recursion_limit", "max_concurrency", "tags")
+_RECENT_RUNS: Final = 20
 
 
 async def inherited(transport: Transport, thread_id: str) -> dict[str, Any]:
-    """Read the arguments of a resuming run from the thread's newest run; its command is not among them."""
-    runs = await transport.call(
-        "read the paused run",
-        lambda: transport.sdk.runs.list(thread_id, limit=1, select=["kwargs"]),
+    """Read the arguments of a resuming run from the run that paused; its command is not among them."""
+    runs = transport.sdk.runs
+    newest = await transport.call(
+        "read the thread's runs",
+        lambda: runs.list(thread_id, limit=_RECENT_RUNS, select=["run_id", "status"]),
         thread_id=thread_id,
     )
-    newest: Mapping[str, Any] = dict(runs[0]) if runs else {}
-    given: Mapping[str, Any] = newest.get("kwargs") or {}
+    # One that failed after it has not paused, and may have failed for what it was given.
+    ended_well = [run for run in newest if run["status"] == "success"]
+    paused: Mapping[str, Any] = {}
+    if found := ended_well or newest:
+        paused = await transport.call(
+            "read the paused run", lambda: runs.get(thread_id, found[0]["run_id"]), thread_id=thread_id
+        )
+    given: Mapping[str, Any] = paused.get("kwargs") or {}
     config: Mapping[str, Any] = given.get("config") or {}
     # The context has what was given as `configurable` too, and only one of them may be sent.
     context = {

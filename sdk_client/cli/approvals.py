@@ -172,6 +172,25 @@ def respond(
     _decide(context, as_json, thread, made, no_wait, deadline)
 
 
+@app.command()
+def reopen(
+    context: typer.Context,
+    thread: Thread,
+    by: By = None,
+    deadline: Deadline = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask again where a wrong answer, sent by another interface, or a stopped run ended the pause."""
+
+    async def work(client: Client, output: Output) -> None:
+        thread_id = check_uuid(thread, "thread")
+        run = await client.approvals.reopen(thread_id, reopened_by=by or _user_name())
+        output.note(f"asking again on thread {thread_id}")
+        await wait_for(client, output, run, deadline, live=False)
+
+    execute(context, as_json, work)
+
+
 @dataclass(frozen=True)
 class Made:
     """A decision, as the command line has it."""
