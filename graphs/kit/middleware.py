@@ -21,6 +21,7 @@ from langchain.agents.middleware import (
     ToolCallRequest,
     ToolRetryMiddleware,
 )
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Command
@@ -108,9 +109,9 @@ class Budget(Middleware):
                 # Nothing of it is done or kept: no provider takes back what it cannot read itself.
                 request = _with_complaint(original, answer)
                 continue
-            used = add_usage(used, Usage(tool_calls=len(answer.tool_calls)))
+            used = add_usage(used, Usage(tool_calls=_tool_calls(request, answer)))
             problem = _overspent(add_usage(spent, used), limits)
-            if answer.tool_calls and problem:
+            if answer.tool_calls and problem and response.structured_response is None:
                 return _end(problem, used)
             return ExtendedModelResponse(response, Command(update={"usage": used}))
         return _end(
@@ -196,6 +197,13 @@ def usage_of(answer: AIMessage) -> Usage:
         input_tokens=told["input_tokens"] if told else 0,
         output_tokens=told["output_tokens"] if told else 0,
     )
+
+
+def _tool_calls(request: Request, answer: AIMessage) -> int:
+    # An answer of a given shape comes as a call, but calls nothing.
+    asked = request.response_format
+    shapes = {spec.name for spec in asked.schema_specs} if isinstance(asked, ToolStrategy) else set()
+    return sum(call["name"] not in shapes for call in answer.tool_calls)
 
 
 def _with_complaint(request: Request, answer: AIMessage) -> Request:

@@ -9,18 +9,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from langchain.chat_models import init_chat_model
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
-from langgraph.runtime import Runtime
 
-from graphs.kit.context import Context, context_of
-from graphs.kit.failures import ModelFailedError, patiently
-from graphs.kit.offline import OfflineChatModel, Rule
+from graphs.kit.context import Context
+from graphs.kit.failures import ModelFailedError
 from graphs.kit.offload import in_thread
 from graphs.kit.policies import MODEL_TIMEOUT_SECONDS
 
@@ -49,29 +45,6 @@ async def named_model(name: str) -> BaseChatModel:
         made = await in_thread(_make, name)
         models.setdefault(name, made)
     return models[name]
-
-
-async def ask_model(
-    rule: Rule, said: Sequence[BaseMessage], runtime: Runtime[Any], **config: Any
-) -> AIMessage:
-    """Ask the assistant's model, or the deployment's, in a node of a graph that is written by hand.
-
-    Args:
-        rule: What the offline model does; a real model decides by itself.
-        said: The conversation.
-        runtime: The node's runtime.
-        config: Keys of the call's RunnableConfig, for example `tags`.
-
-    Raises:
-        ModelFailedError: The provider refuses or stays away, or its package or key is missing.
-    """
-    context = context_of(runtime)
-    name = context.model or model_name()
-    model = OfflineChatModel(rule=rule) if name == OFFLINE else await named_model(name)
-    bound = model.bind(**({} if name == OFFLINE else settings_of(context)))
-    messages = list(said) if not context.prompt else [SystemMessage(context.prompt), *said]
-    asked: Any = config
-    return await patiently(lambda: bound.ainvoke(messages, asked))
 
 
 def settings_of(context: Context) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def proposed(state: State) -> dict[str, Any]:
     return {"reply": state["draft"], "category": state["category"]}
 
 
-def ask(state: State) -> dict[str, Any]:
+def question(state: State) -> dict[str, Any]:
     """Build the interrupt's value: LangChain's `HITLRequest`, and what agent inboxes read instead of it.
 
     The keys beside it are no part of a HITLRequest: agent-inbox takes the arguments from `arguments`, and
