@@ -23,6 +23,7 @@ from graphs.kit.delegate import difference
 from graphs.kit.middleware import standard
 from graphs.kit.offline import OfflineChatModel, Rule
 from graphs.kit.problems import Problem
+from graphs.kit.spending import BUDGET_SPENT
 from graphs.kit.state import ToolAgentState, Usage
 
 SHAPE_ATTEMPTS: Final = 3
@@ -58,7 +59,7 @@ def asker(name: str, *, prompt: str, script: Rule, shape: type[BaseModel] | None
         system_prompt=prompt,
         # A tool to call, and not a provider's own mode: every model with tools knows it.
         response_format=ToolStrategy(shape) if shape else None,
-        middleware=[*standard(), *bound],
+        middleware=[*standard(redact_pii=True), *bound],
         state_schema=ToolAgentState,
         context_schema=Context,
         checkpointer=False,
@@ -75,9 +76,11 @@ async def ask(agent: Asker, question: str, state: Mapping[str, Any], runtime: Ru
     before: Usage = state.get("usage") or Usage()
     given: Any = {"messages": [HumanMessage(question)], "usage": before}
     final = await agent.ainvoke(given, _UNSTREAMED, context=context_of(runtime), durability="async")
+    problem = final.get("problem")
     return Answer(
         text=final["messages"][-1].text.strip(),
         shaped=final.get("structured_response"),
         usage=difference(final.get("usage", before), before),
-        problem=final.get("problem"),
+        # Any other says that the answer could not be read, which a missing shape says too.
+        problem=problem if problem and problem["code"] == BUDGET_SPENT else None,
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from langchain.chat_models import init_chat_model
@@ -19,6 +20,8 @@ from graphs.kit.context import Context
 from graphs.kit.failures import ModelFailedError
 from graphs.kit.offload import in_thread
 from graphs.kit.policies import MODEL_TIMEOUT_SECONDS
+
+T = TypeVar("T")
 
 OFFLINE: Final = "offline"
 
@@ -45,6 +48,17 @@ async def named_model(name: str) -> BaseChatModel:
         made = await in_thread(_make, name)
         models.setdefault(name, made)
     return models[name]
+
+
+async def with_fallback(name: str, call: Callable[[BaseChatModel], Awaitable[T]]) -> T:
+    """Call with this model, and if it fails with the one of MODEL_FALLBACK, where that is set."""
+    fallback = os.environ.get("MODEL_FALLBACK", "").strip()
+    try:
+        return await call(await named_model(name))
+    except ModelFailedError:
+        if not fallback:
+            raise
+    return await call(await named_model(fallback))
 
 
 def settings_of(context: Context) -> dict[str, Any]:

@@ -33,7 +33,7 @@ async def ask(url: str, user: str, customer: str, text: str, **resume: Any) -> A
     async with plain_http(url, user) as http:
         sdk = LangGraphClient(http)
         thread_id = (await sdk.threads.create())["thread_id"]
-        given = {"messages": [{"role": "user", "content": text}], "customer": customer}
+        given: Any = {"messages": [{"role": "user", "content": text}], "customer": customer}
         await sdk.runs.wait(thread_id, "support", input=given)
         if resume:
             await sdk.runs.wait(thread_id, "support", command={"resume": hitl(resume)})

@@ -81,7 +81,7 @@ async def test_a_reply_that_nobody_reads_before_says_nothing_of_the_memory() -> 
 
 def test_each_caller_has_rooms_of_its_own() -> None:
     def room(identity: str | None, customer: str | None) -> str | None:
-        user = User(identity) if identity else None
+        user: Any = User(identity) if identity else None
         server: Any = ServerInfo(assistant_id="a", graph_id="support", user=user)
         return room_of(Runtime(server_info=server), customer)
 
