@@ -61,8 +61,9 @@ async def test_a_conversation_that_cannot_be_summed_up_is_sent_whole(
         raise ModelFailedError("no")
 
     monkeypatch.setattr(summary, "_write", fails)
+    agent: Any = projects
     given: Any = {**PLAN, "messages": [HumanMessage("When is it done? " * 200)]}
-    state = await projects.ainvoke(given, context=SMALL)
+    state = await agent.ainvoke(given, context=SMALL)
     assert state["result"]
     assert all(messages[0].text.startswith("When") for messages in sent)
 
