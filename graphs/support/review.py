@@ -80,6 +80,7 @@ def question(state: State) -> dict[str, Any]:
         "The last answer was not usable": decision["note"] if decision.get("type") == "unusable" else None,
         # Masked: the reviewer needs the case, and inboxes and their logs are no place for card numbers.
         "Customer": mask(customer_text(state["messages"]))[:1_000],
+        "Wishes of the customer": "; ".join(state.get("remembered", {}).get("wishes", [])),
         "Policies": ", ".join(f"{policy['id']} ({policy['title']})" for policy in state["policy"]),
         "Compliance objects": " ".join(compliance["findings"]),
         "Rewritten, because": " ".join(compliance["sent_back_for"]),

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.runtime import Runtime
 
 from graphs.kit import summary
+from graphs.kit.context import Context
 from graphs.kit.datafolder import EXAMPLES
 from graphs.kit.failures import ModelFailedError
+from graphs.kit.privacy import Redact
 from graphs.projects.graph import graph as projects
 
 pytestmark = pytest.mark.usefixtures("no_blocking")
@@ -66,6 +69,21 @@ async def test_a_conversation_that_cannot_be_summed_up_is_sent_whole(
     state = await agent.ainvoke(given, context=SMALL)
     assert state["result"]
     assert all(messages[0].text.startswith("When") for messages in sent)
+
+
+def test_figures_are_not_taken_for_cards() -> None:
+    said: list[AnyMessage] = [
+        HumanMessage("0.4111111111111111"),
+        HumanMessage([{"type": "text", "text": "4111111111111111"}]),
+        AIMessage("a@b.example"),
+    ]
+    told = Redact(wanted=True).redacted(said, Runtime())
+    assert [each.text for each in told] == [
+        "0.4111111111111111",
+        "[REDACTED_CREDIT_CARD]",
+        "[REDACTED_EMAIL]",
+    ]
+    assert Redact(wanted=True).redacted(said, Runtime(context=Context(redact_pii=False))) == said
 
 
 def test_a_summary_of_what_is_gone_is_not_used() -> None:

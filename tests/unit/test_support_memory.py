@@ -62,6 +62,8 @@ async def test_a_later_conversation_knows_wishes_and_cases_and_no_other_customer
 
     later = await desk.say("I want my money back.", "c-1", "third")
     assert later["draft"].startswith("Hello Kim,")
+    [waiting] = later["__interrupt__"]
+    assert "**Wishes of the customer:** Please always call me Kim" in waiting.value["description"]
     assert [case["decision"] for case in later["remembered"]["cases"]] == ["reject", "approve"]
     assert "1111 1111" not in str(later["remembered"])
     assert later["remembered"]["cases"][1]["asked"].endswith("[number ending 1111].")
