@@ -145,6 +145,7 @@ def sorts(category: str) -> Answer:
     return calls(Call("Sorted", {"category": category, "wish": None}))
 
 
+@EACH_PROTOCOL
 async def test_support_sorts_in_a_shape_that_the_model_has_to_keep_to(
     sdk: Sdk, fake: Fake, context: dict[str, Any]
 ) -> None:
