@@ -92,7 +92,7 @@ class Summarize(AgentMiddleware[Any, Context, Any]):
         response = await handler(request.override(messages=messages, state=spent))
         return ExtendedModelResponse(response, Command(update={"summary": summary, "usage": used}))
 
-    async def _sum_up(self, request: Request, before: Summary | None) -> tuple[Summary, Usage] | None:
+    async def _sum_up(self, request: Request, before: Summary | None) -> tuple[Summary | None, Usage] | None:
         limits, told = context_of(request.runtime), shortened(request.messages, before)
         counted = _count(told)
         size = max(counted, _reported(request.messages, before))
@@ -125,9 +125,14 @@ class Summarize(AgentMiddleware[Any, Context, Any]):
             return None
         if update is None:
             return None
-        _, _, first, *_ = update["messages"]  # all are removed, the summary, and what is kept
-        kept = Summary(text=answers[0].text, kept_from=first.id, made_after=request.messages[-1].id or "")
-        return kept, usage_of(answers[0])
+        used = usage_of(answers[0]) if answers else Usage()
+        kept = update["messages"][2:]  # behind the removal of all, and the summary
+        ids = [message.id for message in request.messages]
+        begins = ids.index(kept[0].id) if kept and kept[0].id in ids else -1
+        if begins <= (ids.index(before["kept_from"]) if before and before["kept_from"] in ids else 0):
+            return before, used  # it would sum up no more than the one before
+        made_after = request.messages[-1].id or ""
+        return Summary(text=answers[0].text, kept_from=kept[0].id, made_after=made_after), used
 
 
 def shortened(messages: Sequence[AnyMessage], summary: Summary | None) -> list[AnyMessage]:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from langchain.agents.middleware import ModelRequest, ModelResponse
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.runtime import Runtime
@@ -14,6 +15,7 @@ from graphs.kit import summary
 from graphs.kit.context import Context
 from graphs.kit.datafolder import EXAMPLES
 from graphs.kit.failures import ModelFailedError
+from graphs.kit.offline import OfflineChatModel
 from graphs.kit.privacy import Redact
 from graphs.projects.graph import graph as projects
 
@@ -69,6 +71,26 @@ async def test_a_conversation_that_cannot_be_summed_up_is_sent_whole(
     state = await agent.ainvoke(given, context=SMALL)
     assert state["result"]
     assert all(messages[0].text.startswith("When") for messages in sent)
+
+
+async def test_messages_that_cannot_be_cut_stay_as_they_are() -> None:
+    """Answers whose calls are gone: LangChain's cut leaves nothing of such an end."""
+    lost: list[AnyMessage] = [
+        HumanMessage("When?", id="0"),
+        *(ToolMessage("x " * 900, tool_call_id=f"gone {at}", id=f"{at}") for at in (1, 2, 3)),
+    ]
+
+    async def answer(request: ModelRequest[Any]) -> ModelResponse[Any]:
+        assert request.messages == lost
+        return ModelResponse(result=[AIMessage("Soon.")])
+
+    told: Any = {"messages": lost}
+    runtime: Runtime[Any] = Runtime(context=Context.model_validate(SMALL))
+    request = ModelRequest(model=OfflineChatModel(), messages=lost, state=told, runtime=runtime)
+    response: object = await summary.Summarize(Redact(wanted=False)).awrap_model_call(request, answer)
+    command: Any = getattr(response, "command", None)
+    assert command.update["summary"] is None
+    assert command.update["usage"]["model_calls"] == 1, "the call that was of no use counts"
 
 
 def test_figures_are_not_taken_for_cards() -> None:
