@@ -230,3 +230,9 @@ def test_the_kit_names_itself_only_relatively() -> None:
     kit = REPOSITORY / "graphs" / "kit"
     absolute = re.compile(r"^\s*(?:from|import) graphs\b", re.M)
     assert [str(path) for path in kit.rglob("*.py") if absolute.search(path.read_text())] == []
+
+
+def test_a_checkout_has_the_kit_as_it_is_now() -> None:
+    """An editable install must not hold a copy of it, which would be of the day of the installation."""
+    found = metadata.distribution(CLIENT).files or []
+    assert [str(path) for path in found if "holdfast_kit" in path.parts] == []
