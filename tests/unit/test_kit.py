@@ -6,6 +6,7 @@ import base64
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from graphs.kit.context import Context
 from graphs.kit.datafolder import read_data_file
 from graphs.kit.effects import once
 from graphs.kit.findings import found
-from graphs.kit.intake import MAX_PROMPT_CHARACTERS, Intake
+from graphs.kit.intake import MAX_PROMPT_CHARACTERS, Intake, named_file
 from graphs.kit.middleware import standard
 from graphs.kit.offline import Call, OfflineChatModel, in_order, tool_outputs
 from graphs.kit.offload import OffloadTimeoutError, in_process, in_thread
@@ -109,6 +110,23 @@ def test_a_file_is_read_as_each_interface_sends_it(block: dict[str, Any]) -> Non
     files, [message] = take_files([HumanMessage(content, id="m")])
     assert files == [File("t.csv", b"a,b")]
     assert (message.id, message.text) == ("m", "Average b?\n[attached: t.csv]")
+
+
+@pytest.mark.parametrize(
+    "about", [{"metadata": "t.csv"}, {"extras": ["t.csv"]}, {"file": "t.csv"}, {"base64": "é"}]
+)
+def test_a_file_block_of_no_use_is_never_a_crash(about: dict[str, Any]) -> None:
+    content: Any = [{"type": "file", "data": "?", **about}]
+    with pytest.raises(InputProblem, match="is not in base64"):
+        take_files([HumanMessage(content)])
+
+
+def test_a_long_word_is_looked_through_at_once() -> None:
+    for word in ("a" * MAX_PROMPT_CHARACTERS, "a." * (MAX_PROMPT_CHARACTERS // 2)):
+        began = time.monotonic()
+        assert named_file({"messages": [HumanMessage(word)]}) is None
+        assert time.monotonic() - began < 0.5
+    assert named_file({"messages": [HumanMessage("See (plans/a-b.JSON).")]}) == "plans/a-b.JSON"
 
 
 async def test_work_past_its_limit_is_ended(no_blocking: None) -> None:
