@@ -29,11 +29,12 @@ from langgraph.types import Command, interrupt
 from graphs.kit.attachments import File, take_files
 from graphs.kit.context import Context
 from graphs.kit.datafolder import read_data_file
+from graphs.kit.delegate import sub_agent
 from graphs.kit.effects import once
 from graphs.kit.findings import found
 from graphs.kit.intake import MAX_PROMPT_CHARACTERS, Intake, named_file
 from graphs.kit.middleware import standard
-from graphs.kit.offline import Call, OfflineChatModel, in_order, tool_outputs
+from graphs.kit.offline import Call, OfflineChatModel, Rule, in_order, tool_outputs
 from graphs.kit.offload import OffloadTimeoutError, in_process, in_thread
 from graphs.kit.policies import is_transient
 from graphs.kit.problems import InputProblem
@@ -85,6 +86,39 @@ async def test_a_tools_problem_is_an_answer_and_the_next_turn_is_clean(no_blocki
     assert state["problem"] is None
     assert state["result"] == {"half": {"value": 3}}
     assert state["usage"]["model_calls"] == 2
+
+
+async def test_a_sub_agent_spends_from_the_budget_of_its_run(no_blocking: None) -> None:
+    @tool
+    async def look() -> str:
+        """Look around."""
+        return "Nothing yet."
+
+    asked: list[str] = []
+
+    def asks_for(name: str, **args: Any) -> Rule:
+        return lambda messages: asked.append(name) or Call(name, **args)
+
+    helper = sub_agent(
+        "helper",
+        "Looks.",
+        prompt="Look.",
+        tools=[look],
+        script=asks_for("look"),
+        state_schema=ToolAgentState,
+        reads=(),
+    )
+    agent = create_agent(
+        OfflineChatModel(rule=asks_for("helper", task="Look.")),
+        [helper],
+        middleware=standard(),
+        state_schema=ToolAgentState,
+        context_schema=Context,
+    )
+    given: Any = {"messages": [HumanMessage("Look for ever.")]}
+    state = await agent.ainvoke(given, context=Context(max_model_calls=5))
+    assert state["problem"]["code"] == "budget_spent"
+    assert state["usage"]["model_calls"] == len(asked) == 5
 
 
 async def test_a_prompt_of_a_megabyte_is_answered_and_not_kept(no_blocking: None) -> None:
