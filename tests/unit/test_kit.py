@@ -97,7 +97,11 @@ async def test_a_sub_agent_spends_from_the_budget_of_its_run(no_blocking: None) 
     asked: list[str] = []
 
     def asks_for(name: str, **args: Any) -> Rule:
-        return lambda messages: asked.append(name) or Call(name, **args)
+        def rule(messages: Any) -> Call:
+            asked.append(name)
+            return Call(name, **args)
+
+        return rule
 
     helper = sub_agent(
         "helper",
