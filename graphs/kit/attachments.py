@@ -7,7 +7,6 @@ read it, and leaves the file's name in the message: no model needs the bytes, an
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,9 +88,8 @@ def _file(block: Mapping[str, Any]) -> File | None:
     """Read a block as LangChain writes it, in either version, or as OpenAI or Anthropic do."""
     if block.get("type") not in ("file", "document", "text-plain"):
         return None
-    inner = block.get("file") or block.get("source") or {}
-    inner = inner if isinstance(inner, Mapping) else {}
-    about = {**(block.get("extras") or {}), **(block.get("metadata") or {}), **inner, **block}
+    inner = _mapping(block.get("file") or block.get("source"))
+    about = {**_mapping(block.get("extras")), **_mapping(block.get("metadata")), **inner, **block}
     name = next((str(about[key]) for key in ("filename", "name", "title") if about.get(key)), "file")
     if text := about.get("text"):
         return File(name, str(text).encode())
@@ -103,6 +101,10 @@ def _file(block: Mapping[str, Any]) -> File | None:
     try:
         # A data address has its type before the comma.
         return File(name, base64.b64decode(data.partition(",")[2] or data, validate=True))
-    except binascii.Error as error:
+    except ValueError as error:
         cure = "Attach the file itself; its content is sent in base64."
         raise InputProblem("unreadable_file", f"'{name}' is not in base64.", cure) from error
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

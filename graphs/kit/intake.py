@@ -31,7 +31,8 @@ SHOWN_CHARACTERS: Final = 200
 DATA_ONLY: Final = "Work on the data that I sent."
 NEW_TURN: Final[dict[str, Any]] = {"result": None, "problem": None, "usage": None}
 
-_FILE_NAME: Final = re.compile(r"[\w./-]*\w\.(?:csv|parquet|stl|json)\b", re.IGNORECASE)
+# Only from where a name may begin: tried at each letter, a long word would take the time of its square.
+_FILE_NAME: Final = re.compile(r"(?<![\w./-])[\w./-]*\w\.(?:csv|parquet|stl|json)\b", re.IGNORECASE)
 
 Check = Callable[[Any], Awaitable[dict[str, Any]]]
 
