@@ -74,7 +74,7 @@ def sub_agent(
         return Command(
             update={
                 "result": final.get("result"),
-                "usage": _difference(final.get("usage", before), before),
+                "usage": difference(final.get("usage", before), before),
                 "messages": [report],
             }
         )
@@ -82,7 +82,8 @@ def sub_agent(
     return delegate
 
 
-def _difference(after: Usage, before: Usage) -> Usage:
+def difference(after: Usage, before: Usage) -> Usage:
+    """What was spent between two usages."""
     return Usage(
         model_calls=after["model_calls"] - before.get("model_calls", 0),
         tool_calls=after["tool_calls"] - before.get("tool_calls", 0),
