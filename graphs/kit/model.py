@@ -18,6 +18,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from langgraph.runtime import Runtime
 
+from graphs.kit.answers import whole
 from graphs.kit.context import Context, context_of
 from graphs.kit.failures import ModelFailedError, patiently
 from graphs.kit.offline import OfflineChatModel, Rule
@@ -71,7 +72,11 @@ async def ask_model(
     bound = model.bind(**({} if name == OFFLINE else settings_of(context)))
     messages = list(said) if not context.prompt else [SystemMessage(context.prompt), *said]
     asked: Any = config
-    return await patiently(lambda: bound.ainvoke(messages, asked))
+
+    async def call() -> AIMessage:
+        return whole(await bound.ainvoke(messages, asked))
+
+    return await patiently(call)
 
 
 def settings_of(context: Context) -> dict[str, Any]:
