@@ -35,8 +35,8 @@ def acceptable(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
                 told += [message] if message.text.strip() else []
             case SystemMessage():
                 told.append(HumanMessage(message.text))
-            case HumanMessage() if at != last_said:
-                told.append(_only_text(message))
+            case HumanMessage():
+                told.append(_readable(message, only_text=at != last_said))
             case _:
                 told.append(message)
     if told and isinstance(told[0], AIMessage):
@@ -59,13 +59,15 @@ def _answers(message: AIMessage, later: Sequence[AnyMessage]) -> list[ToolMessag
     ]
 
 
-def _only_text(message: HumanMessage) -> HumanMessage:
+def _readable(message: HumanMessage, *, only_text: bool) -> HumanMessage:
     if isinstance(message.content, str):
         return message
     blocks: list[Any] = [
-        block
-        if isinstance(block, str) or block.get("type") == "text"
-        else {"type": "text", "text": f"\n[{block.get('type')}]"}
-        for block in message.content
+        {"type": "text", "text": each} if isinstance(each, str) else each for each in message.content
     ]
+    if only_text:
+        blocks = [
+            block if block.get("type") == "text" else {"type": "text", "text": f"\n[{block.get('type')}]"}
+            for block in blocks
+        ]
     return message.model_copy(update={"content": blocks})
