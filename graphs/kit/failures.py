@@ -68,7 +68,10 @@ def _may_pass(error: Exception) -> bool:
         return getattr(error, "status_code", 200) == 200
     # langchain-openai makes a ValueError of such an error of OpenAI's responses, LangChain of a stream that
     # ends before it has begun; and what a proxy says in a provider's place, or half an event, is no JSON.
-    passing = ("server_error:", "rate_limit_exceeded:", "No generations found in stream")
+    passing = (
+        *("server_error:", "rate_limit_exceeded:"),
+        *("No generations found in stream", "Unexpected response type"),
+    )
     return isinstance(error, ValueError) and (
         isinstance(error, json.JSONDecodeError) or str(error).startswith(passing)
     )
@@ -100,4 +103,7 @@ def _explain(error: Exception) -> str | None:
     if getattr(error, "status_code", 0) >= 400:
         # Of these the clients make no ModelError: 402 to be paid first, 413 too large, 422 …
         return f"The model's provider refused the request. It said: {told}"
+    if isinstance(error, AttributeError | KeyError | TypeError | ValueError):
+        # A client that meets a page in place of an answer, a missing key, a kind of message it does not know.
+        return f"The model's client cannot read the request or the answer, or lacks its key. It said: {told}"
     return None

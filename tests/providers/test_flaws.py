@@ -198,3 +198,12 @@ async def test_sub_agents_at_once_share_the_budget(fake: Fake) -> None:
     state = await run(analytics, TABLE, max_model_calls=9)
     assert state["problem"]["code"] == "budget_spent"
     assert len(fake.requests) == state["usage"]["model_calls"] <= 9
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"], indirect=True)
+async def test_what_the_client_cannot_read_is_told_as_the_models_failure(fake: Fake) -> None:
+    video = {"type": "video", "base64": "AAAA", "mime_type": "video/mp4"}
+    given = {**PLAN, "messages": [HumanMessage(["What is it?", video])]}
+    with pytest.raises(ModelFailedError, match=r"cannot read the request.*video"):
+        await run(projects, given)
+    assert not fake.requests
