@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,8 @@ from sdk_client.pauses import Approval, approvals_in
 from sdk_client.snapshots import snapshot_of
 from sdk_client.transport import Transport
 
-_PAGE = 100
+_PAGE = 1000  # in one request: between two, threads that are decided on would move others past the next page
+_CHUNK = 50
 _AT_ONCE = 8
 
 
@@ -52,8 +54,10 @@ class Waiting:
                     select=["thread_id", "metadata", "status"],
                 ),
             )
-            for found in await asyncio.gather(*(read(thread) for thread in page)):
-                waiting.extend(found)
+            for start in range(0, len(page), _CHUNK):
+                if len(waiting) < limit:
+                    chunk = page[start : start + _CHUNK]
+                    waiting.extend(chain.from_iterable(await asyncio.gather(*map(read, chunk))))
             if len(page) < _PAGE:
                 break
             offset += _PAGE

@@ -75,7 +75,7 @@ def sub_agent(
         return Command(
             update={
                 "result": final.get("result"),
-                "usage": _difference(final.get("usage", before), before),
+                "usage": difference(final.get("usage", before), before),
                 "messages": [report],
             }
         )
@@ -101,7 +101,8 @@ def _share(limits: Context, spent: Usage, at_once: int) -> Context:
     return limits.model_copy(update=share)
 
 
-def _difference(after: Usage, before: Usage) -> Usage:
+def difference(after: Usage, before: Usage) -> Usage:
+    """What was spent between two usages."""
     return Usage(
         model_calls=after["model_calls"] - before.get("model_calls", 0),
         tool_calls=after["tool_calls"] - before.get("tool_calls", 0),

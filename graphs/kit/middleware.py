@@ -1,5 +1,7 @@
 """The middleware that every agent has, in its order: `standard()`.
 
+Summarize      sums up the older part of a long conversation for the model; the transcript stays whole
+Redact         keeps e-mail addresses and card numbers from the provider, where that is wanted
 ChooseModel    the assistant's model, temperature and prompt, or the deployment's
 Budget         counts calls and tokens into `usage`, and ends a run that has spent too many
 RetryModel     tries a failed call again, and tells callers what a lasting failure means
@@ -9,7 +11,6 @@ ToolRetry      LangChain's own, for transient faults only
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -21,20 +22,24 @@ from langchain.agents.middleware import (
     ToolCallRequest,
     ToolRetryMiddleware,
 )
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from graphs.kit.answers import Flaw, cut_of, flaw_of, give_ids, refusal_of, whole
 from graphs.kit.context import Context, context_of
-from graphs.kit.failures import ModelFailedError, patiently
+from graphs.kit.failures import patiently
 from graphs.kit.history import acceptable
-from graphs.kit.model import OFFLINE, model_name, named_model, settings_of
+from graphs.kit.model import OFFLINE, model_name, settings_of, with_fallback
 from graphs.kit.offline import this_turn
 from graphs.kit.offload import OffloadTimeoutError
 from graphs.kit.policies import is_transient
+from graphs.kit.privacy import Redact
 from graphs.kit.problems import InputProblem, Problem
+from graphs.kit.spending import overspent, usage_of
 from graphs.kit.state import ToolAgentState, Usage, add_usage
+from graphs.kit.summary import Summarize
 
 USELESS_ANSWERS: Final = 3
 
@@ -43,9 +48,16 @@ Request = ModelRequest[Context]
 Ask = Callable[[Request], Awaitable[ModelResponse[Any]]]
 
 
-def standard() -> list[Middleware]:
-    """The middleware of an agent or sub-agent; an agent's own goes before it."""
+def standard(*, redact_pii: bool = False) -> list[Middleware]:
+    """The middleware of an agent or sub-agent; an agent's own goes before it.
+
+    Args:
+        redact_pii: Whether personal data is kept from the provider where the assistant says nothing of it.
+    """
+    redact = Redact(wanted=redact_pii)
     return [
+        Summarize(redact),
+        redact,
         ChooseModel(),
         Budget(),
         RetryModel(),
@@ -69,13 +81,7 @@ class ChooseModel(Middleware):
         if name == OFFLINE:
             return await handler(request)
         request = request.override(messages=acceptable(request.messages), model_settings=settings_of(wanted))
-        fallback = os.environ.get("MODEL_FALLBACK", "").strip()
-        try:
-            return await handler(request.override(model=await named_model(name)))
-        except ModelFailedError:
-            if not fallback:
-                raise
-        return await handler(request.override(model=await named_model(fallback)))
+        return await with_fallback(name, lambda model: handler(request.override(model=model)))
 
 
 class RetryModel(Middleware):
@@ -105,7 +111,7 @@ class Budget(Middleware):
         flaw: Flaw | None = None
         for _ in range(USELESS_ANSWERS):
             # Before the call: it must fit. After it: an answer is kept whatever it cost, calls are not.
-            if problem := _overspent(add_usage(add_usage(spent, used), Usage(model_calls=1)), limits):
+            if problem := overspent(add_usage(add_usage(spent, used), Usage(model_calls=1)), limits):
                 return _end(problem, used)
             response = await handler(request)
             answer = _answer_of(response)
@@ -117,9 +123,9 @@ class Budget(Middleware):
                 request = _with_instructions(original, flaw.complaint)
                 continue
             give_ids(answer)
-            used = add_usage(used, Usage(tool_calls=len(answer.tool_calls)))
-            problem = _overspent(add_usage(spent, used), limits)
-            if answer.tool_calls and problem:
+            used = add_usage(used, Usage(tool_calls=_tool_calls(request, answer)))
+            problem = overspent(add_usage(spent, used), limits)
+            if answer.tool_calls and problem and response.structured_response is None:
                 return _end(problem, used)
             cut = {"problem": cut} if (cut := cut_of(answer)) else {}
             return ExtendedModelResponse(response, Command(update={"usage": used, **cut}))
@@ -182,22 +188,6 @@ def unsolved_problem(messages: Sequence[AnyMessage]) -> Problem | None:
     return next((problem for problem in last.values() if problem), misused)
 
 
-def _overspent(usage: Usage, limits: Context) -> Problem | None:
-    spent = {
-        "model calls": (usage["model_calls"], limits.max_model_calls),
-        "tool calls": (usage["tool_calls"], limits.max_tool_calls),
-        "tokens": (usage["input_tokens"] + usage["output_tokens"], limits.max_tokens),
-    }
-    for what, (wanted, most) in spent.items():
-        if wanted > most:
-            return Problem(
-                code="budget_spent",
-                message=f"The run was ended before its answer: {most:,} {what} are the most it may take.",
-                cure="Ask for less at once, or raise the limit in the assistant's context.",
-            )
-    return None
-
-
 def _end(problem: Problem, used: Usage) -> ExtendedModelResponse[Any]:
     # An answer without tool calls ends the agent; those that were wanted are dropped with theirs.
     message = AIMessage(f"{problem['message']} {problem['cure']}")
@@ -210,14 +200,11 @@ def _answer_of(response: ModelResponse[Any]) -> AIMessage:
     return next(each for each in response.result if isinstance(each, AIMessage))
 
 
-def usage_of(answer: AIMessage) -> Usage:
-    """What one answer of the model has cost."""
-    told = answer.usage_metadata
-    return Usage(
-        model_calls=1,
-        input_tokens=told["input_tokens"] if told else 0,
-        output_tokens=told["output_tokens"] if told else 0,
-    )
+def _tool_calls(request: Request, answer: AIMessage) -> int:
+    # An answer of a given shape comes as a call, but calls nothing.
+    asked = request.response_format
+    shapes = {spec.name for spec in asked.schema_specs} if isinstance(asked, ToolStrategy) else set()
+    return sum(call["name"] not in shapes for call in answer.tool_calls)
 
 
 def _with_instructions(request: Request, more: str) -> Request:

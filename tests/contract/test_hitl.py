@@ -16,6 +16,7 @@ from sdk_client import (
     Decision,
     RefusedError,
     RetryPolicy,
+    RunHandle,
 )
 from sdk_client.approvals import DecisionType
 from sdk_client.cli.main import main
@@ -232,6 +233,68 @@ async def approve_support(sdk: Sdk, name: str) -> None:
     assert after["status"] == "idle"
     assert "We work Saturdays." in reply
     assert after["values"]["messages"][-1]["content"] == reply
+
+
+WRONG: tuple[Any, ...] = (hitl({"type": "approve"}), [{"type": "accept", "args": None}], "yes")
+"""Answers to two actions: one decision short, agent-inbox's shape, and words."""
+
+
+async def test_a_question_that_a_wrong_answer_ended_is_asked_again_once(client: Client, sdk: Sdk) -> None:
+    await asyncio.gather(*(reopen(client, sdk, answer) for answer in WRONG))
+
+
+async def reopen(client: Client, sdk: Sdk, wrong: Any) -> None:
+    (pause,) = await paused(client, REFUND, CLOSE)
+    thread_id = pause.thread_id
+    with pytest.raises(RefusedError, match="waits for a decision"):
+        await client.approvals.reopen(thread_id, reopened_by="ann")
+    command: Any = {"resume": wrong}
+    await sdk.runs.wait(thread_id, "reviewed", command=command, raise_error=False)
+    with pytest.raises(RefusedError, match="reopen"):
+        await client.approvals.approve(pause, decided_by="ann")
+    many = [client.approvals.reopen(thread_id, reopened_by=name) for name in "abcd"]
+    ended = await asyncio.gather(*many, return_exceptions=True)
+    (run,) = {one for one in ended if not isinstance(one, RefusedError)}  # who comes late is told it waits
+    assert isinstance(run, RunHandle)
+    with pytest.raises(ApprovalNeededError) as caught:
+        await client.join(run)
+    (again,) = caught.value.approvals
+    assert (again.actions, again.pause_id == pause.pause_id) == (pause.actions, False)
+    done = await client.approvals.approve(thread_id, decided_by="bob")
+    assert await results(client, done) == ["refunded 2.5 for 7", "closed kim"]
+    assert len((await client.threads.inspect(thread_id)).runs) == 4
+    with pytest.raises(RefusedError, match="does not stand at a question"):
+        await client.approvals.reopen(thread_id, reopened_by="ann")
+
+
+async def test_what_would_repeat_more_than_the_question_is_not_reopened(client: Client, sdk: Sdk) -> None:
+    for agent, reason in (("two_at_once", "ask_left, ask_right again"), ("asks_inside", "inside of outer")):
+        with pytest.raises(ApprovalNeededError) as caught:
+            await client.run(agent, {"text": "hello"})
+        thread_id = caught.value.approvals[0].thread_id
+        config: Any = {"recursion_limit": 0}  # fails before it has begun
+        await sdk.runs.wait(thread_id, agent, config=config, raise_error=False)
+        with pytest.raises(RefusedError, match=reason):
+            await client.approvals.reopen(thread_id, reopened_by="ann")
+
+
+async def test_a_run_goes_on_with_the_limits_of_the_one_that_paused(client: Client, sdk: Sdk) -> None:
+    said = {"messages": [{"role": "user", "content": json.dumps([REFUND])}]}
+    with pytest.raises(ApprovalNeededError) as caught:
+        await client.run("reviewed", said, config={"recursion_limit": 77, "tags": ["desk"]})
+    done = await client.approvals.approve(caught.value.approvals[0], decided_by="ann")
+    await results(client, done)
+    assert done.run is not None
+    config: Any = (await sdk.runs.get(done.thread_id, done.run.run_id))["kwargs"]["config"]
+    assert (config["recursion_limit"], config["tags"]) == (77, ["desk"])
+
+
+async def test_a_decision_of_ones_own_is_known_in_every_form_of_json(client: Client) -> None:
+    with pytest.raises(ApprovalNeededError) as caught:
+        await client.run("asks_freely", {"text": "x"})
+    done = await client.approvals.respond(caught.value.approvals[0], ({1: "a"}, "b"), decided_by="ann")
+    assert done.run is not None
+    assert (await client.join(done.run)).values["answers"] == [[{"1": "a"}, "b"]]
 
 
 async def be_too_late(client: Client, sdk: Sdk) -> None:

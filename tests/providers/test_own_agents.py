@@ -12,9 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 from blockbuster import blockbuster_ctx
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph_sdk.client import LangGraphClient
 
 from graphs.projects.graph import graph as projects
+from graphs.support.graph import graph as support
 from tests.contract.api import Sdk
 from tests.contract.conftest import plain_http
 from tests.contract.engines import Services
@@ -137,6 +139,56 @@ async def test_support_asks_the_model_and_then_a_human(sdk: Sdk, fake: Fake, con
     ended = await run(sdk, "support", example("support"), context)
     assert ended.error is not None
     assert "refused the server's key" in ended.error["message"]
+
+
+def sorts(category: str) -> Answer:
+    return calls(Call("Sorted", {"category": category, "wish": None}))
+
+
+@EACH_PROTOCOL
+async def test_support_sorts_in_a_shape_that_the_model_has_to_keep_to(
+    sdk: Sdk, fake: Fake, context: dict[str, Any]
+) -> None:
+    fake.mind = in_turn(sorts("gossip"), sorts("complaint"), Answer(text="We are sorry. [REF-1]"))
+    ended = await run(sdk, "support", example("support"), context)
+    assert (ended.error, ended.values["category"]) == (None, "complaint")
+    assert "the category must be one of" in json.dumps(fake.requests[1])
+    assert ended.values["usage"]["model_calls"] == len(fake.requests) == 3
+    for wrong in (sorts("gossip"), calls(Call("Sorted", garbled="complaint")), calls(Call("ask_an_oracle"))):
+        fake.requests.clear()
+        fake.mind = in_turn(*[wrong] * 3, Answer(text="We are sorry. [REF-1]"))
+        ended = await run(sdk, "support", example("support"), context)
+        # A human reads what it comes to.
+        assert (ended.error, ended.values["category"], len(fake.requests)) == (None, "other", 4)
+        assert ended.values["draft"] == "We are sorry. [REF-1]"
+    assert not fake.refused, fake.refused[:3]
+
+
+async def test_supports_limits_are_kept(sdk: Sdk, fake: Fake, context: dict[str, Any]) -> None:
+    for limit, spent in (({"max_model_calls": 1}, 1), ({"max_tokens": 1}, 1)):
+        fake.requests.clear()
+        fake.mind = in_turn(sorts("complaint"), Answer(text="We are sorry. [REF-1]"))
+        ended = await run(sdk, "support", example("support"), context | limit)
+        assert ended.error is None
+        assert ended.values["problem"]["code"] == "budget_spent"
+        assert ended.values["problem"]["message"] in ended.said
+        assert ended.values["usage"]["model_calls"] == len(fake.requests) == spent
+
+
+async def test_support_has_the_fallback_too(
+    openai: tuple[OpenAIFake, str],
+    anthropic: tuple[AnthropicFake, str],
+    model_variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = {"MODEL": MODELS["openai"], "MODEL_FALLBACK": MODELS["anthropic"]}
+    for name, value in (model_variables | models).items():
+        monkeypatch.setenv(name, value)
+    openai[0].faults = [Fault(401), Fault(401)]
+    anthropic[0].mind = in_turn(sorts("complaint"), Answer(text="We are sorry. [REF-1]"))
+    graph: Any = support.builder.compile(InMemorySaver())
+    state = await graph.ainvoke(example("support"), {"configurable": {"thread_id": "1"}})
+    assert (state["category"], state["draft"]) == ("complaint", "We are sorry. [REF-1]")
 
 
 async def test_a_sub_agents_problem_is_its_models_to_correct(

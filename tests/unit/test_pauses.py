@@ -48,7 +48,14 @@ def decide(found: Approval, decision: Any, value: Any = None) -> Any:
         ({**HITL, "action_requests": [{"name": "send", "args": "to ann"}]}, None, "question", {"respond"}),
         ({**HITL, "action_requests": "send", **INBOX}, None, "inbox", {"approve"}),
         ([INBOX], None, "inbox", {"approve"}),
-        ({"action_request": {}, "config": None}, None, "inbox", set()),
+        # Nothing known is allowed: only its author knows the answer, but it must be possible to give it.
+        ({"action_request": {}, "config": None}, None, "question", {"respond"}),
+        (
+            {**HITL, "review_configs": [{**REVIEW, "allowed_decisions": ["delegate"]}]},
+            None,
+            "question",
+            {"respond"},
+        ),
         ([INBOX, INBOX], None, "question", {"respond"}),
         (CALL, APPROVE, "tool_call", {"approve"}),
         (CALL, None, "tool_call", {"approve", "edit", "reject", "respond"}),
@@ -105,3 +112,16 @@ def test_a_reason_is_refused_where_nobody_would_read_it() -> None:
     inbox = pause({**INBOX, "config": {"allow_ignore": True, "allow_respond": True}})
     with pytest.raises(RefusedError, match="takes no reason for a rejection; respond with it"):
         decide(inbox, "reject", "no")
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [((1, 2), [1, 2]), ({1: ("a",)}, {"1": ["a"]}), ("\\u0000", None)]
+)
+def test_a_value_is_read_as_it_will_be_kept(value: Any, kept: Any) -> None:
+    assert checked_answer(pause("?"), None, "respond", value).value == (kept or value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), b"x", {1, 2}, "\ud800", 2**70, "a\x00b", {"a\x00": 1}])
+def test_a_value_that_would_arrive_as_another_is_refused(value: Any) -> None:
+    with pytest.raises(RefusedError, match=r"cannot be sent as JSON|NUL"):
+        checked_answer(pause("?"), None, "respond", value)
