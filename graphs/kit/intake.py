@@ -57,10 +57,12 @@ class Intake(Middleware):
         said = said_now(state["messages"]) if "messages" in state else []
         messages: list[AnyMessage] = []
         try:
-            files, without_files = await in_thread(take_files, said)
+            files, without_files, unreadable = await in_thread(take_files, said)
             messages += without_files
             by_id = {message.id: message for message in without_files}
             said = [by_id.get(message.id, message) for message in said]
+            if unreadable:
+                raise unreadable
             check_prompt(said)
             update: dict[str, Any] = {}
             for file in files:

@@ -139,14 +139,19 @@ BLOCKS: list[dict[str, Any]] = [
     {"type": "file", "file": {"filename": "t.csv", "file_data": f"data:text/csv;base64,{BASE64}"}},
     {"type": "document", "source": {"type": "text", "data": "a,b"}, "title": "t.csv"},
     {"type": "text-plain", "text": "a,b", "title": "t.csv"},
+    {"type": "input_file", "filename": "../../t.csv", "file_data": f"data:text/csv;base64,{BASE64}"},
+    {"type": "media", "mime_type": "text/csv", "data": BASE64, "name": "C:\\t.csv"},
+    {"type": "file", "url": f"data:text/csv;base64,{BASE64}", "extras": {"filename": "t.csv"}},
+    {"type": "file", "filename": "t.csv", "file_data": "data:text/csv,a%2Cb"},
+    {"type": "file", "filename": "t.csv", "base64": f"{BASE64[:2]}\n{BASE64[2:].rstrip('=')}"},
 ]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_file_is_read_as_each_interface_sends_it(block: dict[str, Any]) -> None:
     content: Any = [{"type": "text", "text": "Average b?"}, block]
-    files, [message] = take_files([HumanMessage(content, id="m")])
-    assert files == [File("t.csv", b"a,b")]
+    files, [message], problem = take_files([HumanMessage(content, id="m")])
+    assert (files, problem) == ([File("t.csv", b"a,b")], None)
     assert (message.id, message.text) == ("m", "Average b?\n[attached: t.csv]")
 
 
