@@ -35,14 +35,12 @@ from sdk_client.errors import ConfigurationError, RefusedError
 from sdk_client.identity import claim_id_for
 from sdk_client.inherited import inherited
 from sdk_client.models import RunHandle
-from sdk_client.pauses import Action, Approval, DecisionType, approvals_in
+from sdk_client.pauses import Approval, DecisionType
 from sdk_client.reopening import Reopening
 from sdk_client.snapshots import snapshot_of
 from sdk_client.submission import RunPlan, Submission
 from sdk_client.transport import Transport
 from sdk_client.waiting import Waiting
-
-__all__ = ["Action", "Approval", "Approvals", "Decision", "DecisionType", "approvals_in"]
 
 _RECENT_RUNS = 100
 _CLAIM_KEY = "holdfast_claim_id"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain.agents import create_agent
-from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
@@ -65,7 +65,8 @@ def sub_agent(
         # It starts from what is spent already, so that one budget holds for all.
         given |= {"messages": [HumanMessage(task)], "usage": before}
         # The run's own durability would be taken over; "sync" waits for a checkpoint that is never made.
-        final = await agent.ainvoke(given, context=context_of(runtime), durability="async")
+        limits = _share(context_of(runtime), before, _at_once(state["messages"]))
+        final = await agent.ainvoke(given, context=limits, durability="async")
         problem = final.get("problem") or unsolved_problem(final["messages"])
         call_id = runtime.tool_call_id or ""
         report = ToolMessage(final["messages"][-1].text, name=name, tool_call_id=call_id)
@@ -80,6 +81,24 @@ def sub_agent(
         )
 
     return delegate
+
+
+def _at_once(messages: Sequence[AnyMessage]) -> int:
+    """How many calls the model made in the step that is carried out."""
+    last = next(each for each in reversed(messages) if isinstance(each, AIMessage))
+    return max(1, len(last.tool_calls))
+
+
+def _share(limits: Context, spent: Usage, at_once: int) -> Context:
+    """How far one of several that work at once may go: none of them knows what the others spend."""
+    tokens = spent.get("input_tokens", 0) + spent.get("output_tokens", 0)
+    before = {
+        "max_model_calls": spent.get("model_calls", 0),
+        "max_tool_calls": spent.get("tool_calls", 0),
+        "max_tokens": tokens,
+    }
+    share = {name: used + (getattr(limits, name) - used) // at_once for name, used in before.items()}
+    return limits.model_copy(update=share)
 
 
 def difference(after: Usage, before: Usage) -> Usage:

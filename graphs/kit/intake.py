@@ -36,7 +36,8 @@ NOTHING_SAID: Final = Problem(
 )
 NEW_TURN: Final[dict[str, Any]] = {"result": None, "problem": None, "usage": None}
 
-_FILE_NAME: Final = re.compile(r"[\w./-]*\w\.(?:csv|parquet|stl|json)\b", re.IGNORECASE)
+# Only from where a name may begin: tried at each letter, a long word would take the time of its square.
+_FILE_NAME: Final = re.compile(r"(?<![\w./-])[\w./-]*\w\.(?:csv|parquet|stl|json)\b", re.IGNORECASE)
 
 Check = Callable[[Any], Awaitable[dict[str, Any]]]
 
@@ -77,10 +78,12 @@ class Intake(Middleware):
         said = said_now(state["messages"]) if "messages" in state else []
         messages: list[AnyMessage] = []
         try:
-            files, without_files = await in_thread(take_files, said)
+            files, without_files, unreadable = await in_thread(take_files, said)
             messages += without_files
             by_id = {message.id: message for message in without_files}
             said = [by_id.get(message.id, message) for message in said]
+            if unreadable:
+                raise unreadable
             check_prompt(said)
             update: dict[str, Any] = {}
             for file in files:

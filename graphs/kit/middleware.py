@@ -27,9 +27,10 @@ from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMe
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
+from .answers import Flaw, cut_of, flaw_of, give_ids, refusal_of, whole
 from .context import Context, context_of
 from .failures import patiently
-from .history import with_every_call_answered
+from .history import acceptable
 from .model import OFFLINE, model_name, settings_of, with_fallback
 from .offline import this_turn
 from .offload import OffloadTimeoutError
@@ -40,7 +41,7 @@ from .spending import overspent, usage_of
 from .state import ToolAgentState, Usage, add_usage
 from .summary import Summarize
 
-UNREADABLE_ANSWERS: Final = 3
+USELESS_ANSWERS: Final = 3
 
 Middleware = AgentMiddleware[Any, Context, Any]
 Request = ModelRequest[Context]
@@ -79,9 +80,7 @@ class ChooseModel(Middleware):
         name = wanted.model or model_name()
         if name == OFFLINE:
             return await handler(request)
-        request = request.override(
-            messages=with_every_call_answered(request.messages), model_settings=settings_of(wanted)
-        )
+        request = request.override(messages=acceptable(request.messages), model_settings=settings_of(wanted))
         return await with_fallback(name, lambda model: handler(request.override(model=model)))
 
 
@@ -90,7 +89,13 @@ class RetryModel(Middleware):
 
     async def awrap_model_call(self, request: Request, handler: Ask) -> ModelResponse[Any]:
         """Call until it answers, or raise ModelFailedError."""
-        return await patiently(lambda: handler(request))
+
+        async def call() -> ModelResponse[Any]:
+            response = await handler(request)
+            whole(_answer_of(response))
+            return response
+
+        return await patiently(call)
 
 
 class Budget(Middleware):
@@ -103,30 +108,29 @@ class Budget(Middleware):
         spent = add_usage(state.get("usage"), Usage())
         used = Usage()
         original = request
-        for _ in range(UNREADABLE_ANSWERS):
+        flaw: Flaw | None = None
+        for _ in range(USELESS_ANSWERS):
             # Before the call: it must fit. After it: an answer is kept whatever it cost, calls are not.
             if problem := overspent(add_usage(add_usage(spent, used), Usage(model_calls=1)), limits):
                 return _end(problem, used)
             response = await handler(request)
-            answer = next(each for each in response.result if isinstance(each, AIMessage))
+            answer = _answer_of(response)
             used = add_usage(used, usage_of(answer))
-            if answer.invalid_tool_calls:
+            if refusal := refusal_of(answer):
+                return _end(refusal, used)
+            if flaw := flaw_of(answer):
                 # Nothing of it is done or kept: no provider takes back what it cannot read itself.
-                request = _with_complaint(original, answer)
+                request = _with_instructions(original, flaw.complaint)
                 continue
+            give_ids(answer)
             used = add_usage(used, Usage(tool_calls=_tool_calls(request, answer)))
             problem = overspent(add_usage(spent, used), limits)
             if answer.tool_calls and problem and response.structured_response is None:
                 return _end(problem, used)
-            return ExtendedModelResponse(response, Command(update={"usage": used}))
-        return _end(
-            Problem(
-                code="unreadable_tool_calls",
-                message=f"The model called tools with unreadable arguments, {UNREADABLE_ANSWERS} times.",
-                cure="Ask again in other words, or use another model.",
-            ),
-            used,
-        )
+            cut = {"problem": cut} if (cut := cut_of(answer)) else {}
+            return ExtendedModelResponse(response, Command(update={"usage": used, **cut}))
+        assert flaw is not None
+        return _end(flaw.problem, used)
 
 
 class AnswerProblems(Middleware):
@@ -162,12 +166,26 @@ def problem_message(problem: Problem, *, name: str, tool_call_id: str) -> ToolMe
 
 
 def unsolved_problem(messages: Sequence[AnyMessage]) -> Problem | None:
-    """The first problem of this turn that no later call of the same tool has solved."""
+    """The first problem of this turn that no later call of the same tool has solved.
+
+    A call of what is no tool, or with arguments that fit none, is solved by any call that works.
+    """
     last: dict[str | None, Problem | None] = {}
+    misused: Problem | None = None
     for message in this_turn(messages):
-        if isinstance(message, ToolMessage):
-            last[message.name] = message.artifact if message.status == "error" else None
-    return next((problem for problem in last.values() if problem), None)
+        if not isinstance(message, ToolMessage):
+            continue
+        if message.status != "error":
+            last[message.name] = misused = None
+        elif message.artifact:
+            last[message.name] = message.artifact
+        else:
+            misused = Problem(
+                code="tool_misused",
+                message=f"The model could not use its tools. {message.text[:300]}",
+                cure="Ask again in other words, or use another model.",
+            )
+    return next((problem for problem in last.values() if problem), misused)
 
 
 def _end(problem: Problem, used: Usage) -> ExtendedModelResponse[Any]:
@@ -178,20 +196,15 @@ def _end(problem: Problem, used: Usage) -> ExtendedModelResponse[Any]:
     )
 
 
+def _answer_of(response: ModelResponse[Any]) -> AIMessage:
+    return next(each for each in response.result if isinstance(each, AIMessage))
+
+
 def _tool_calls(request: Request, answer: AIMessage) -> int:
     # An answer of a given shape comes as a call, but calls nothing.
     asked = request.response_format
     shapes = {spec.name for spec in asked.schema_specs} if isinstance(asked, ToolStrategy) else set()
     return sum(call["name"] not in shapes for call in answer.tool_calls)
-
-
-def _with_complaint(request: Request, answer: AIMessage) -> Request:
-    names = ", ".join(sorted({str(call.get("name")) for call in answer.invalid_tool_calls}))
-    complaint = (
-        f"Your last attempt called {names} with arguments that are no JSON object, so nothing was done. "
-        "Call again with valid JSON."
-    )
-    return _with_instructions(request, complaint)
 
 
 def _with_instructions(request: Request, more: str) -> Request:

@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sdk_client.approvals import Action, Approval, Decision
 from sdk_client.cli.output import Output, plain_table, printable
 from sdk_client.cli.render import MAX_TEXT, show_outline
+from sdk_client.decisions import Decision
+from sdk_client.pauses import Action, Approval
 
 EDITED_FILE = "edited.json"
 

@@ -25,6 +25,8 @@ PROVIDER: Final = Path("tests", "provider.py")
 _TEMPLATE: Final = files(__package__) / "template"
 _PROJECT_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _AGENT_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+# Names become files, packages and parts of an image's name.
+_LONGEST_NAME: Final = 64
 # Of an agent's kind, by its file in the template.
 _AGENT_FILES: Final = {
     "graph.py": "agents/{agent}/graph.py",
@@ -74,12 +76,12 @@ def make_project(folder: Path, kind: Kind, origin: Origin) -> list[Path]:
         ConfigurationError: The name will not do, or the folder holds something or cannot be written.
     """
     name = folder.resolve().name
-    if not _PROJECT_NAME.fullmatch(name):
+    if not _PROJECT_NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
         raise ConfigurationError(
-            f"{name!r} cannot be a project's name: lower-case letters, digits, single hyphens, a letter first"
+            f"{name!r} cannot be a project's name: lower-case letters, digits, single hyphens, a letter "
+            f"first, {_LONGEST_NAME} characters at most{_hint(name, '-', _PROJECT_NAME)}"
         )
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigurationError(f"{folder} is there and not empty; a project is made in a new folder")
+    _check_new_or_empty(folder)
     values = {
         "project": name,
         "agent": FIRST_AGENT,
@@ -117,9 +119,14 @@ def add_agent(folder: Path, name: str, kind: Kind) -> list[Path]:
     Raises:
         ConfigurationError: The name will not do or is taken, or the folder is no such project.
     """
-    if not _AGENT_NAME.fullmatch(name) or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
         raise ConfigurationError(
-            f"{name!r} cannot be an agent's name: lower-case letters, digits and underscores, a letter first"
+            f"{name!r} cannot be an agent's name: it is a word of Python's, and the agent is a package"
+        )
+    if not _AGENT_NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+        raise ConfigurationError(
+            f"{name!r} cannot be an agent's name: lower-case letters, digits and underscores, a letter "
+            f"first, {_LONGEST_NAME} characters at most{_hint(name, '_', _AGENT_NAME)}"
         )
     manifest = _read_manifest(folder)
     paths = {file: path.format(agent=name) for file, path in _AGENT_FILES.items()}
@@ -139,6 +146,22 @@ def add_agent(folder: Path, name: str, kind: Kind) -> list[Path]:
     except OSError as error:
         raise _unwritable(error) from error
     return sorted(map(Path, written))
+
+
+def _hint(name: str, joint: str, allowed: re.Pattern[str]) -> str:
+    better = re.sub(r"[^a-z0-9]+", joint, name.lower()).strip(joint)[:_LONGEST_NAME].rstrip(joint)
+    return f". {better} would do" if allowed.fullmatch(better) and not keyword.iskeyword(better) else ""
+
+
+def _check_new_or_empty(folder: Path) -> None:
+    try:
+        if not folder.is_dir():
+            if folder.exists():
+                raise ConfigurationError(f"{folder} is a file; a project is made in a new folder")
+        elif any(folder.iterdir()):
+            raise ConfigurationError(f"{folder} is there and not empty; a project is made in a new folder")
+    except OSError as error:
+        raise _unwritable(error) from error
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -181,7 +204,7 @@ def _image_note(origin: Origin) -> str:
     if origin.travels:
         return "The image is built from this folder."
     return (
-        "The image cannot be built while `[tool.uv.sources]` names folders of this machine: build wheels of "
+        "The image cannot be built while `[tool.uv.sources]` names folders of this machine: build wheels of\n"
         "them, put them into this folder, and name those."
     )
 

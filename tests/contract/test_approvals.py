@@ -15,11 +15,11 @@ from sdk_client import (
     ApprovalNeededError,
     Client,
     Decision,
+    DecisionType,
     RefusedError,
     RetryPolicy,
     RunCancelledError,
 )
-from sdk_client.approvals import DecisionType
 from sdk_client.identity import claim_id_for
 from tests.contract.conftest import POLICY
 

@@ -14,11 +14,11 @@ from sdk_client import (
     ApprovalNeededError,
     Client,
     Decision,
+    DecisionType,
     RefusedError,
     RetryPolicy,
     RunHandle,
 )
-from sdk_client.approvals import DecisionType
 from sdk_client.cli.main import main
 from sdk_client.identity import claim_id_for
 from tests.conftest import JavaScript

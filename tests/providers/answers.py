@@ -49,6 +49,12 @@ class Answer:
 
     text: str = ""
     calls: Sequence[Call] = field(default_factory=tuple)
+    thought: str = ""
+    """What comes before it, of a model that thinks."""
+    cut: bool = False
+    """It reaches the limit on tokens here."""
+    declined: bool = False
+    """The provider will not let the model answer; `text` is what it says of it, if anything."""
 
 
 Mind = Callable[[Asked], Answer]

@@ -29,13 +29,18 @@ def test_the_client_works_without_opentelemetry() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "{'done': True}\n", "")
 
 
-def test_the_command_says_that_it_cannot_send_traces() -> None:
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_the_command_says_that_it_cannot_send_traces(place: str, tmp_path: Path) -> None:
     imports = (
         "import sys; sys.modules['opentelemetry'] = None; from sdk_client.cli.tracing import send_traces"
     )
-    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    name, value = "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"
+    (tmp_path / ".env").write_text(f"{name}={value}\n" if place == ".env" else "")
+    environment = {name: value} if place == "environment" else {}
     command = [sys.executable, "-c", f"{imports}; print(send_traces(print))"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
     assert "the extra [otel]" in done.stdout
 
 

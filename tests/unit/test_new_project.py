@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -161,13 +162,18 @@ def test_a_command_from_an_index_asks_where(folder: Path, monkeypatch: pytest.Mo
     ("given", "said"),
     [
         (["My Desk"], "'My Desk' cannot be a project's name"),
+        (["My Desk"], "my-desk would do"),
+        (["d" * 300], "64 characters at most"),
         (["built"], "built is there and not empty"),
+        ([f"built/{WHEELS[0]}"], "cannot be a project's name"),
         (["langgraph", "--from", "built"], "it needs the package of that name"),
         (["agent"], "say how the agent is to be called"),
         (["my-desk", "other"], "'other' is one word too many"),
         (["my-desk", "--from", "nowhere"], "there is no folder nowhere"),
         (["my-desk", "--from", "."], "has no wheel of holdfast-client"),
         (["my-desk", "--from", "git+nowhere"], "no address of a repository"),
+        (["my-desk", "--from", "git+https://example.org/a@"], "no address of a repository"),
+        (["my-desk", "--from", "https://"], "no address of an index"),
         (["my-desk", "--agent", "swarm"], "'swarm' is not one of"),
         (["agent", "x", "--from", "built"], "--from is for a new project"),
         (["agent", "x"], "no project that `holdfast new` has made"),
@@ -186,7 +192,9 @@ def test_what_cannot_be_is_refused_in_a_line(
     [
         ("assistant", "there is an agent 'assistant' already"),
         ("2nd", "'2nd' cannot be an agent's name"),
-        ("class", "'class' cannot be an agent's name"),
+        ("class", "it is a word of Python's"),
+        ("Refund-Desk", "refund_desk would do"),
+        ("d" * 300, "64 characters at most"),
         ("a/b", "'a/b' cannot be an agent's name"),
     ],
 )
@@ -204,6 +212,31 @@ def test_an_agent_takes_nobody_s_place(
     assert main(["new", "agent", name]) == 2
     assert said in capsys.readouterr().err
     assert {file: (folder / "my-desk" / file).read_bytes() for file in files(folder / "my-desk")} == before
+
+
+def test_a_file_is_no_folder_for_a_project(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "my-desk").touch()
+    assert main(["new", "my-desk"]) == 2
+    assert "my-desk is a file" in capsys.readouterr().err
+
+
+def test_a_moved_project_sets_itself_up_anew(folder: Path, wheels: Path) -> None:
+    assert main(["new", "my-desk", "--from", "built"]) == 0
+    uv = folder / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text("#!/bin/sh\nmkdir -p .venv && echo once >> .venv/made\n")
+    uv.chmod(0o755)
+
+    def make(project: str) -> str:
+        environment = {"PATH": f"{uv.parent}:/usr/bin:/bin"}
+        subprocess.run(["make", "--silent", "setup"], cwd=folder / project, env=environment, check=True)
+        return (folder / project / ".venv" / "made").read_text()
+
+    assert make("my-desk") == make("my-desk") == "once\n"
+    (folder / "my-desk" / ".venv" / "of-the-old-place").touch()
+    (folder / "my-desk").rename(folder / "a new place")
+    assert make("a new place") == make("a new place") == "once\n"
+    assert not (folder / "a new place" / ".venv" / "of-the-old-place").exists()
 
 
 def test_an_agent_leaves_the_rest_of_the_manifest_alone(
