@@ -15,6 +15,8 @@ whom and when.
   travels inside the resuming run (`command.update`): state and continuation change together or not at all.
 - Rejecting a static pause runs nothing: the state is updated as of the graph's end, which clears what was
   to come and leaves the thread idle with its values.
+- A decision that the server refuses to carry out, as one that is too large, gives its claim back: the pause
+  waits for another (`pause_claims.py`).
 - A pause with several actions takes one answer for all of them. Each action has a claim of its own, so that
   they can be decided one by one and by different people; with the last one the graph goes on.
 
@@ -23,18 +25,18 @@ What a graph could not take as an answer is refused before any of this (`answers
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from sdk_client.answers import Answer, as_json, checked_answer, command_for
 from sdk_client.claims import METADATA_KEY, Claim, Claims
 from sdk_client.decisions import Decision, already, decision_in, is_wanted, name_of
-from sdk_client.errors import ConfigurationError, RefusedError
-from sdk_client.identity import claim_id_for
+from sdk_client.errors import ConfigurationError, HoldfastError, RefusedError
 from sdk_client.inherited import inherited
 from sdk_client.models import RunHandle
+from sdk_client.pause_claims import PauseClaims
 from sdk_client.pauses import Approval, DecisionType
 from sdk_client.reopening import Reopening
 from sdk_client.snapshots import snapshot_of
@@ -44,6 +46,7 @@ from sdk_client.waiting import Waiting
 
 _RECENT_RUNS = 100
 _CLAIM_KEY = "holdfast_claim_id"
+_NOT_BY_A_DECISION = "This pause is over, and not by a decision"
 
 
 class Approvals:
@@ -55,6 +58,7 @@ class Approvals:
         self._submission = submission
         self._claims = claims
         self._waiting = Waiting(transport)
+        self._pauses = PauseClaims(claims, submission)
         self._reopening = Reopening(transport, submission, claims, self._waiting)
 
     async def list_waiting(self, assistant_id: str | None = None, *, limit: int = 50) -> list[Approval]:
@@ -188,7 +192,7 @@ class Approvals:
         else:
             if waiting.kind == "static" and decision == "edit":
                 await self._refuse_unknown_keys(waiting, answer.value)
-            claim = await self._claim(waiting, None, wanted)
+            claim = await self._pauses.take(waiting, None, wanted)
             record, done = claim.record, await self._carry_out(waiting, claim, started=started)
         if not is_wanted(record, wanted):
             raise already(done)
@@ -205,7 +209,7 @@ class Approvals:
             chosen = [index for index, record in records.items() if record is None]
         # In order, and no further than somebody else got: of two who decide on all, one decides on all.
         for index in chosen:
-            claim = await self._claim(pause, index, wanted)
+            claim = await self._pauses.take(pause, index, wanted)
             records[index] = claim.record
             if not is_wanted(claim.record, wanted):
                 break
@@ -219,8 +223,14 @@ class Approvals:
         run: RunHandle | None = None
         if len(decided) == len(records):
             answers = [{"decision": one["decision"], "value": one["value"]} for one in decided.values()]
-            claim = await self._claim(pause, None, {**wanted, "answers": answers})
-            run = (await self._carry_out(pause, claim, started=started)).run
+            claim = await self._pauses.take(pause, None, {**wanted, "answers": answers})
+            try:
+                run = (await self._carry_out(pause, claim, started=started)).run
+            except RefusedError:
+                # If this fails too, whoever comes next is refused once more, and does it.
+                with contextlib.suppress(HoldfastError):
+                    await self._pauses.open_again(pause)
+                raise
         told = next(iter(asked)) if lost is None else lost
         done = decision_in(
             asked[told],
@@ -235,28 +245,19 @@ class Approvals:
         return done
 
     async def _read(self, pause: Approval, index: int) -> dict[str, Any] | None:
-        return await self._claims.read(_claim_id(pause, index))
-
-    async def _claim(self, pause: Approval, index: int | None, wanted: Mapping[str, Any]) -> Claim:
-        return await self._claims.take(
-            _claim_id(pause, index),
-            {
-                "kind": "decision",
-                "thread_id": pause.thread_id,
-                "pause_id": pause.pause_id,
-                "decided_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                **wanted,
-            },
-        )
+        found = await self._pauses.read(pause, index)
+        return found[1] if found else None
 
     async def _carried_out(self, pause: Approval, action: int | None) -> tuple[Mapping[str, Any], Decision]:
         """Read the decision of a pause that is over; resuming now could only disturb what came after it."""
-        claim_id = _claim_id(pause, None)
-        record = await self._claims.read(claim_id)
+        found = await self._pauses.read(pause, None)
+        if found is None:
+            raise await self._over(pause.thread_id, _NOT_BY_A_DECISION)
+        claim_id, record = found
         run = await self._submission.find(RunPlan(pause.thread_id, pause.assistant_id, claim_id))
-        ended = record is not None and pause.kind == "static" and name_of(record) == "reject"
-        if record is None or (run is None and not ended):
-            raise await self._over(pause.thread_id, "This pause is over, and not by a decision")
+        ended = pause.kind == "static" and name_of(record) == "reject"
+        if run is None and not ended:
+            raise await self._over(pause.thread_id, _NOT_BY_A_DECISION)
         if action is not None and len(pause.actions) > 1:
             record = await self._read(pause, action) or record
         else:
@@ -345,11 +346,6 @@ class Approvals:
                 f"The state has no key {', '.join(unknown)}; there are: {', '.join(sorted(known))}",
                 thread_id=pause.thread_id,
             )
-
-
-def _claim_id(pause: Approval, index: int | None) -> str:
-    """The claim of the pause, or of one of its actions where it has several."""
-    return claim_id_for(pause.thread_id, pause.pause_id if index is None else f"{pause.pause_id}#{index}")
 
 
 def _only(found: tuple[Approval, ...]) -> Approval:

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sdk_client.begun import runs_begun
 from sdk_client.transport import Transport
 
 _OF_CONFIG: Final = ("recursion_limit", "max_concurrency", "tags")
-_RECENT_RUNS: Final = 20
 
 
 async def inherited(transport: Transport, thread_id: str) -> dict[str, Any]:
     """Read the arguments of a resuming run from the run that paused; its command is not among them."""
     runs = transport.sdk.runs
-    newest = await transport.call(
-        "read the thread's runs",
-        lambda: runs.list(thread_id, limit=_RECENT_RUNS, select=["run_id", "status"]),
-        thread_id=thread_id,
-    )
+    newest = await runs_begun(transport, thread_id, ["run_id"])
     # One that failed after it has not paused, and may have failed for what it was given.
     ended_well = [run for run in newest if run["status"] == "success"]
     paused: Mapping[str, Any] = {}

@@ -18,6 +18,7 @@ from typing import Any
 
 import xxhash
 
+from sdk_client.begun import runs_begun
 from sdk_client.claims import Claims
 from sdk_client.errors import ConfigurationError, RefusedError, ThreadBusyError
 from sdk_client.identity import claim_id_for
@@ -88,13 +89,7 @@ class Reopening:
         )
 
     async def _newest_run(self, thread_id: str) -> Mapping[str, Any]:
-        runs = await self._transport.call(
-            "read the thread's runs",
-            lambda: self._transport.sdk.runs.list(
-                thread_id, limit=1, select=["run_id", "status", "assistant_id", "metadata"]
-            ),
-            thread_id=thread_id,
-        )
+        runs = await runs_begun(self._transport, thread_id, ["run_id", "assistant_id", "metadata"])
         if not runs:
             raise RefusedError("The thread has no run", thread_id=thread_id)
         return runs[0]

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
+from sdk_client.begun import runs_begun
 from sdk_client.errors import ConfigurationError, NotFoundError
 from sdk_client.pauses import Approval, approvals_in
 from sdk_client.snapshots import snapshot_of
@@ -75,11 +76,7 @@ class Waiting:
             return ()
         sdk, thread_id = self._transport.sdk, str(thread["thread_id"])
         metadata = thread.get("metadata") or {}
-        runs = await self._transport.call(
-            "read the thread's runs",
-            lambda: sdk.runs.list(thread_id, limit=1, select=["status", "assistant_id"]),
-            thread_id=thread_id,
-        )
+        runs = await runs_begun(self._transport, thread_id, ["assistant_id"])
         # A cancelled run also leaves its thread "interrupted" with nodes to run; only a run that ended well
         # has paused.
         if not runs or runs[0].get("status") != "success":

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from sdk_client import (
@@ -308,6 +309,32 @@ async def be_too_late(client: Client, sdk: Sdk) -> None:
     await sdk.runs.wait(pause.thread_id, "support", command=command)
     with pytest.raises(RefusedError, match="moved on"):
         await client.approvals.reject(pause, decided_by="ann")
+
+
+class SmallGate(httpx.AsyncHTTPTransport):
+    """What stands before many servers: it takes no large body of a run."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/runs") and len(await request.aread()) > 100_000:
+            return httpx.Response(413, text="Request Entity Too Large", request=request)
+        return await super().handle_async_request(request)
+
+
+async def test_a_decision_that_the_server_refuses_leaves_the_pause_open(server_url: str) -> None:
+    async with (
+        httpx.AsyncClient(base_url=server_url, transport=SmallGate()) as http,
+        Client(server_url, retry=POLICY, http_client=http) as client,
+    ):
+        for calls in ((REFUND,), (REFUND, CLOSE)):
+            (pause,) = await paused(client, *calls)
+            for _ in range(2):
+                with pytest.raises(RefusedError, match="Too Large"):
+                    await client.approvals.reject(pause, decided_by="ann", message="no " * 50_000)
+            assert set(await client.approvals.decided(pause)) == {None}
+            approved = await client.approvals.approve(pause, decided_by="bob")
+            assert (await results(client, approved))[0] == "refunded 2.5 for 7"
+            with pytest.raises(AlreadyDecidedError, match="bob decided 'approve'"):
+                await client.approvals.reject(pause, decided_by="ann")
 
 
 def test_the_stock_javascript_sdk_reviews_one_action_and_two(javascript: JavaScript, server_url: str) -> None:

@@ -160,9 +160,8 @@ def test_a_file_is_read_as_each_interface_sends_it(block: dict[str, Any]) -> Non
 )
 def test_a_file_block_of_no_use_is_never_a_crash(about: dict[str, Any]) -> None:
     content: Any = [{"type": "file", "data": "?", **about}]
-    files, _, problem = take_files([HumanMessage(content)])
-    assert files == []
-    assert "is not in base64" in str(problem)
+    with pytest.raises(InputProblem, match="is not in base64"):
+        take_files([HumanMessage(content)])
 
 
 def test_a_long_word_is_looked_through_at_once() -> None:
