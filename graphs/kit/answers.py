@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from langchain_core.messages import AIMessage
 
-from graphs.kit.problems import Problem
+from .problems import Problem
 
 # What every provider takes back as a tool's name; one bad name in its history would end a thread for ever.
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")

@@ -18,13 +18,13 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from pydantic import BaseModel
 
-from graphs.kit.context import Context, context_of
-from graphs.kit.delegate import difference
-from graphs.kit.middleware import standard
-from graphs.kit.offline import OfflineChatModel, Rule
-from graphs.kit.problems import Problem
-from graphs.kit.spending import BUDGET_SPENT
-from graphs.kit.state import ToolAgentState, Usage
+from .context import Context, context_of
+from .delegate import difference
+from .middleware import standard
+from .offline import OfflineChatModel, Rule
+from .problems import Problem
+from .spending import BUDGET_SPENT
+from .state import ToolAgentState, Usage
 
 SHAPE_ATTEMPTS: Final = 3
 # Neither the model's words nor the messages of the agent's nodes go to a front end.

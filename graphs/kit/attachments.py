@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from langchain_core.messages import AnyMessage, HumanMessage
 
-from graphs.kit.problems import InputProblem
+from .problems import InputProblem
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from langchain_core.tools import BaseTool, tool
 from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
 
-from graphs.kit.context import Context, context_of
-from graphs.kit.middleware import problem_message, standard, unsolved_problem
-from graphs.kit.offline import OfflineChatModel, Rule
-from graphs.kit.state import ToolAgentState, Usage
+from .context import Context, context_of
+from .middleware import problem_message, standard, unsolved_problem
+from .offline import OfflineChatModel, Rule
+from .state import ToolAgentState, Usage
 
 # Telling a graph without checkpoints how to write them is of no effect, and that is meant here.
 warnings.filterwarnings("ignore", message="`durability` has no effect")
@@ -32,8 +32,8 @@ def sub_agent(
     prompt: str,
     tools: Sequence[BaseTool],
     script: Rule,
-    state_schema: type[ToolAgentState],
-    reads: Sequence[str],
+    state_schema: type[ToolAgentState] = ToolAgentState,
+    reads: Sequence[str] = (),
 ) -> BaseTool:
     """Make a sub-agent and return it as a tool.
 

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import stamina
 from langchain_core import exceptions
 
-from graphs.kit.policies import MODEL_TIMEOUT_SECONDS, is_transient, retry_after_seconds
+from .policies import MODEL_TIMEOUT_SECONDS, is_transient, retry_after_seconds
 
 MODEL_ATTEMPTS: Final = 4
 LONGEST_WAIT_SECONDS: Final = 60.0

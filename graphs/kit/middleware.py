@@ -27,19 +27,19 @@ from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMe
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from graphs.kit.answers import Flaw, cut_of, flaw_of, give_ids, refusal_of, whole
-from graphs.kit.context import Context, context_of
-from graphs.kit.failures import patiently
-from graphs.kit.history import acceptable
-from graphs.kit.model import OFFLINE, model_name, settings_of, with_fallback
-from graphs.kit.offline import this_turn
-from graphs.kit.offload import OffloadTimeoutError
-from graphs.kit.policies import is_transient
-from graphs.kit.privacy import Redact
-from graphs.kit.problems import InputProblem, Problem
-from graphs.kit.spending import overspent, usage_of
-from graphs.kit.state import ToolAgentState, Usage, add_usage
-from graphs.kit.summary import Summarize
+from .answers import Flaw, cut_of, flaw_of, give_ids, refusal_of, whole
+from .context import Context, context_of
+from .failures import patiently
+from .history import acceptable
+from .model import OFFLINE, model_name, settings_of, with_fallback
+from .offline import this_turn
+from .offload import OffloadTimeoutError
+from .policies import is_transient
+from .privacy import Redact
+from .problems import InputProblem, Problem
+from .spending import overspent, usage_of
+from .state import ToolAgentState, Usage, add_usage
+from .summary import Summarize
 
 USELESS_ANSWERS: Final = 3
 

@@ -16,10 +16,10 @@ from weakref import WeakKeyDictionary
 from langchain.chat_models import init_chat_model
 from langchain_core.language_models import BaseChatModel
 
-from graphs.kit.context import Context
-from graphs.kit.failures import ModelFailedError
-from graphs.kit.offload import in_thread
-from graphs.kit.policies import MODEL_TIMEOUT_SECONDS
+from .context import Context
+from .failures import ModelFailedError
+from .offload import in_thread
+from .policies import MODEL_TIMEOUT_SECONDS
 
 T = TypeVar("T")
 

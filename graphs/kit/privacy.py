@@ -14,7 +14,7 @@ from langchain.agents.middleware.pii import PIIMatch, detect_credit_card
 from langchain_core.messages import AnyMessage, HumanMessage
 from langgraph.runtime import Runtime
 
-from graphs.kit.context import Context, context_of
+from .context import Context, context_of
 
 
 def _cards(text: str) -> list[PIIMatch]:

@@ -6,9 +6,9 @@ from typing import Final
 
 from langchain_core.messages import AIMessage
 
-from graphs.kit.context import Context
-from graphs.kit.problems import Problem
-from graphs.kit.state import Usage
+from .context import Context
+from .problems import Problem
+from .state import Usage
 
 BUDGET_SPENT: Final = "budget_spent"
 

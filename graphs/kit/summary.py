@@ -28,13 +28,13 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 from typing_extensions import TypedDict
 
-from graphs.kit.context import Context, context_of
-from graphs.kit.failures import ModelFailedError, patiently
-from graphs.kit.model import OFFLINE, model_name, settings_of, with_fallback
-from graphs.kit.offline import OfflineChatModel
-from graphs.kit.privacy import Redact
-from graphs.kit.spending import overspent, usage_of
-from graphs.kit.state import Usage, add_usage
+from .context import Context, context_of
+from .failures import ModelFailedError, patiently
+from .model import OFFLINE, model_name, settings_of, with_fallback
+from .offline import OfflineChatModel
+from .privacy import Redact
+from .spending import overspent, usage_of
+from .state import Usage, add_usage
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from sdk_client.scaffold.origin import WHEELS, Origin
 
 MANIFEST: Final = "langgraph.json"
 FIRST_AGENT: Final = "assistant"
-# What makes a folder one that agents can be added to.
-KIT: Final = Path("agents", "kit.py")
+# Which the test of each agent needs; it makes a folder one that agents can be added to.
+PROVIDER: Final = Path("tests", "provider.py")
 _TEMPLATE: Final = files(__package__) / "template"
 _PROJECT_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _AGENT_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
@@ -35,10 +35,9 @@ _AGENT_FILES: Final = {
     "example.json": "examples/{agent}.json",
 }
 
-# A line of compose.yaml's Dockerfile, for an image that has no git of its own.
+# A line of the Dockerfile, for an image that has no git of its own.
 _GIT_STEP: Final = (
-    "        RUN apt-get update && apt-get install --yes --no-install-recommends git"
-    " && rm -rf /var/lib/apt/lists/*\n"
+    "RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*\n"
 )
 
 
@@ -167,10 +166,10 @@ def _check_new_or_empty(folder: Path) -> None:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    if not path.is_file() or not (folder / KIT).is_file():
+    if not path.is_file() or not (folder / PROVIDER).is_file():
         raise ConfigurationError(
-            f"{folder.resolve()} is no project that `holdfast new` has made: it has no {MANIFEST} and {KIT}. "
-            "Go to its folder first"
+            f"{folder.resolve()} is no project that `holdfast new` has made: it has no {MANIFEST} and "
+            f"{PROVIDER}. Go to its folder first"
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

@@ -87,3 +87,9 @@ def obeys(asked: Asked) -> Answer:
 def pieces(text: str) -> list[str]:
     """Cut a text as it comes from a stream: somewhere, also within words and escapes."""
     return [text[at : at + _PIECE_CHARACTERS] for at in range(0, len(text), _PIECE_CHARACTERS)]
+
+
+def in_turn(*answers: Answer) -> Mind:
+    """Give these answers, one after the other, then the last one again and again."""
+    waiting: list[Answer] = list(answers)
+    return lambda asked: waiting.pop(0) if len(waiting) > 1 else waiting[0]

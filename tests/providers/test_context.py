@@ -12,7 +12,6 @@ from tests.contract.api import Sdk
 from tests.providers.answers import Answer, Asked, Fault
 from tests.providers.runs import Ended, Fake, run
 from tests.providers.test_own_agents import (  # noqa: F401 - fixtures
-    as_found,
     context,
     curious,
     example,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from graphs.support.graph import graph as support
 from tests.contract.api import Sdk
 from tests.contract.conftest import plain_http
 from tests.contract.engines import Services
-from tests.providers.answers import Answer, Asked, Call, Fault, Mind, obeys
+from tests.providers.answers import Answer, Asked, Call, Fault, in_turn
 from tests.providers.anthropic_fake import AnthropicFake
 from tests.providers.openai_fake import OpenAIFake
 from tests.providers.runs import MODELS, Fake, run
@@ -58,16 +58,6 @@ def context(provider: str) -> dict[str, Any]:
     return {"model": MODELS[provider]}
 
 
-@pytest.fixture(autouse=True)
-def as_found(openai: tuple[OpenAIFake, str], anthropic: tuple[AnthropicFake, str]) -> Iterator[None]:
-    """Leave the providers, which other tests share, as they were."""
-    yield
-    for fake in (openai[0], anthropic[0]):
-        fake.mind = obeys
-        for kept in (fake.requests, fake.refused, fake.faults, fake.asked_at):
-            kept.clear()
-
-
 @pytest.fixture
 def fake(provider: str, openai: tuple[OpenAIFake, str], anthropic: tuple[AnthropicFake, str]) -> Fake:
     """The provider of this test."""
@@ -100,12 +90,6 @@ def clumsy(asked: Asked) -> Answer:
     if not asked.results:
         return calls(Call("ask_the_oracle"))
     return curious(replace(asked, results=asked.results[1:]))
-
-
-def in_turn(*answers: Answer) -> Mind:
-    """Give these answers, one after the other, then the last one again and again."""
-    waiting: list[Answer] = list(answers)
-    return lambda asked: waiting.pop(0) if len(waiting) > 1 else waiting[0]
 
 
 def calls(*wanted: Call) -> Answer:

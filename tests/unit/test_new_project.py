@@ -53,7 +53,9 @@ def test_a_project_is_lean_and_names_what_it_serves(folder: Path, wheels: Path, 
     assert main(["new", "my-desk", "--agent", kind, "--from", "built"]) == 0
     project = folder / "my-desk"
     assert len(files(project)) < 20
-    assert {"Makefile", "README.md", ".env.example", ".gitignore", "compose.yaml"} <= files(project)
+    assert {"Makefile", "README.md", ".env.example", ".gitignore", "Dockerfile", "compose.yaml"} <= files(
+        project
+    )
     manifest = json.loads((project / "langgraph.json").read_text())
     assert list(manifest["graphs"]) == ["assistant"]
     # The doctor would warn of any other.
@@ -78,6 +80,11 @@ def test_the_composed_project_has_no_default_secret_and_drains(folder: Path, whe
     assert composed["url"].pop("allowed_domains") == ["callbacks"]
     assert set(declared["url"].pop("allowed_domains")) == {"127.0.0.1", "localhost", "callbacks"}
     assert composed == declared
+    for service in (server, services["callbacks"]):
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["image"] == "my-desk:local"
+    assert server["build"] == "."
     drain_seconds = int(server["environment"]["BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS"])
     assert int(server["stop_grace_period"].removesuffix("s")) > drain_seconds
     assert all(port.startswith("127.0.0.1:") for port in server["ports"])
@@ -129,8 +136,9 @@ def test_a_project_of_a_repository(folder: Path, given: str, where: dict[str, st
         CLIENT: where,
         ENGINE: {**where, "subdirectory": "engine"},
     }
-    image = yaml.safe_load((folder / "my-desk" / "compose.yaml").read_text())["services"]["server"]["build"]
-    assert "--no-install-recommends git" in image["dockerfile_inline"].splitlines()[1]
+    steps = (folder / "my-desk" / "Dockerfile").read_text().partition("AS build\n")[2].splitlines()
+    assert "--no-install-recommends git" in steps[0]
+    assert steps[1].startswith("RUN python3 -m venv")
 
 
 def test_a_project_of_an_index_asks_it_for_these_two_alone(folder: Path) -> None:
@@ -183,7 +191,6 @@ def test_what_cannot_be_is_refused_in_a_line(
     ("name", "said"),
     [
         ("assistant", "there is an agent 'assistant' already"),
-        ("kit", "there is an agent 'kit' already"),
         ("2nd", "'2nd' cannot be an agent's name"),
         ("class", "it is a word of Python's"),
         ("Refund-Desk", "refund_desk would do"),
@@ -249,3 +256,16 @@ def test_an_agent_leaves_the_rest_of_the_manifest_alone(
         "tests/test_outing.py",
     }
     assert added <= files(Path())
+
+
+def test_the_kit_names_itself_only_relatively() -> None:
+    """It has another name in the client's wheel."""
+    kit = REPOSITORY / "graphs" / "kit"
+    absolute = re.compile(r"^\s*(?:from|import) graphs\b", re.M)
+    assert [str(path) for path in kit.rglob("*.py") if absolute.search(path.read_text())] == []
+
+
+def test_a_checkout_has_the_kit_as_it_is_now() -> None:
+    """An editable install must not hold a copy of it, which would be of the day of the installation."""
+    found = metadata.distribution(CLIENT).files or []
+    assert [str(path) for path in found if "holdfast_kit" in path.parts] == []
