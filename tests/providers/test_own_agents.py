@@ -302,7 +302,7 @@ async def test_arguments_that_stay_unreadable_end_the_run_with_a_problem(
     ended = await run(sdk, "projects", example("projects"), context)
     assert ended.values["problem"]["code"] == "unreadable_tool_calls"
     assert ended.values["usage"]["model_calls"] == len(fake.requests) == 3
-    assert ["no JSON object" in json.dumps(body) for body in fake.requests] == [False, True, True]
+    assert ["cannot be read" in json.dumps(body) for body in fake.requests] == [False, True, True]
 
 
 @pytest.mark.parametrize(
