@@ -15,7 +15,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from .attachments import File, said_object, take_files
-from .context import Context
+from .context import Context, check_settings
 from .datafolder import read_data_file
 from .middleware import Middleware
 from .offload import in_thread
@@ -55,6 +55,7 @@ class NewTurn(Middleware):
         if not said:
             return _refused(InputProblem(**NOTHING_SAID), [])
         try:
+            check_settings()
             check_prompt(said)
         except InputProblem as problem:
             return _refused(problem, cut_overlong(said))
@@ -106,6 +107,7 @@ class Intake(Middleware):
         said = [by_id.get(message.id, message) for message in said]
         if unreadable:
             raise unreadable
+        check_settings()
         check_prompt(said)
         sent = await in_thread(sent_now, state, self._keys)
         if not said and not sent and was_edited(state):
@@ -176,6 +178,7 @@ def intake_node(check: NodeCheck, accepted: str) -> Callable[..., Awaitable[Any]
     async def intake(state: dict[str, Any]) -> Command[str]:
         said = said_now(state.get("messages", []))
         try:
+            check_settings()
             check_prompt(said)
             update = await check(state)
         except InputProblem as problem:

@@ -14,6 +14,7 @@ from graphs.analytics.graph import graph as analytics
 from graphs.kit.datafolder import EXAMPLES
 from graphs.printing.graph import graph as printing
 from graphs.projects.graph import graph as projects
+from graphs.support.graph import graph as support
 from tests.unit.test_chat import attached
 
 PLAN: dict[str, Any] = json.loads((EXAMPLES / "projects.json").read_text())
@@ -115,3 +116,24 @@ async def test_a_changed_message_without_a_new_one_is_told() -> None:
     assert state["problem"]["code"] == "message_edited"
     assert state["messages"][-1].text.startswith("An earlier message was changed")
     assert (await thread.say("Go on."))["problem"] is None
+
+
+@pytest.mark.parametrize("name", ["max_model_call", "redact_PII", "temprature", "sumarize_past_tokens"])
+async def test_a_mistyped_setting_is_refused_and_a_foreign_one_is_not(name: str) -> None:
+    given: Any = {"messages": [("user", "Schedule a.json")]}
+    mistyped: Any = {name: 1}
+    foreign: Any = {"user_id": "u", "thread_id": "t", "langgraph_auth_user_id": "u", "x-tenant": "t"}
+    assert (await projects.ainvoke(given, {"configurable": foreign}, context=foreign))["problem"] is None
+    with pytest.raises(ValueError, match=f"There is no setting '{name}'; there are model, "):
+        await projects.ainvoke(given, context=mistyped)
+    state = await projects.ainvoke(given, {"configurable": mistyped})
+    assert state["problem"]["code"] == "unknown_setting"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"usage": 5}, {"usage": {"model_calls": "x"}}, {"result": "x"}, {"result": [1]}]
+)
+@pytest.mark.parametrize("graph", [projects, support], ids=["projects", "support"])
+async def test_an_outcome_that_is_sent_in_another_shape_is_told(graph: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"leave '{next(iter(wrong))}' out of the input"):
+        await graph.ainvoke({"messages": [("user", "Where is my order?")], **wrong})
