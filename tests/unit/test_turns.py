@@ -11,6 +11,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from graphs.analytics.graph import graph as analytics
+from graphs.kit.context import Context
 from graphs.kit.datafolder import EXAMPLES
 from graphs.printing.graph import graph as printing
 from graphs.projects.graph import graph as projects
@@ -137,3 +138,11 @@ async def test_a_mistyped_setting_is_refused_and_a_foreign_one_is_not(name: str)
 async def test_an_outcome_that_is_sent_in_another_shape_is_told(graph: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"leave '{next(iter(wrong))}' out of the input"):
         await graph.ainvoke({"messages": [("user", "Where is my order?")], **wrong})
+
+
+async def test_what_looks_like_a_card_breaks_no_script_of_the_offline_model() -> None:
+    table = {"csv": "who,n\na@b.de,4111111111111111\nc@d.de,4111111111111111\n"}
+    given: Any = {"messages": [("user", "total n by who")], "data": table}
+    state = await analytics.ainvoke(given, context=Context(redact_pii=True))
+    assert state["problem"] is None
+    assert len(state["result"]["table"]["rows"]) == 2
