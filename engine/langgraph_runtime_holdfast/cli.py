@@ -42,7 +42,9 @@ def serve(
     ] = False,
     no_migrate: Annotated[
         bool,
-        typer.Option("--no-migrate", help="Leave the schema to `holdfast migrate`; refuse one that is behind."),
+        typer.Option(
+            "--no-migrate", help="Leave the schema to `holdfast migrate`; refuse one that is behind."
+        ),
     ] = False,
 ) -> None:
     """Serve the graphs of langgraph.json, keeping everything in Postgres.

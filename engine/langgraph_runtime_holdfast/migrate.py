@@ -72,7 +72,7 @@ async def migrate(
         while True:
             try:
                 await _migrate_once(dsn, deadline, store_index, applied)
-                return applied
+                break
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
                 # With somebody who works on the tables; nothing of the file at hand was done.
                 in_the_way = await _who_is_in_the_way(dsn)
@@ -82,12 +82,15 @@ async def migrate(
                         f"use: {_one_line(error)}. {in_the_way}"
                     ) from error
                 await logger.awarning(
-                    "A migration let others through and is tried again", error=_one_line(error), held=in_the_way
+                    "A migration let others through and is tried again",
+                    error=_one_line(error),
+                    held=in_the_way,
                 )
             # They all wait behind it; a moment in which it does not ask lets them through.
             await asyncio.sleep(_PAUSE_SECONDS * random.uniform(1.0, 2.0))  # noqa: S311 - spreads load
     except psycopg.Error as error:
         raise EngineError(f"The migrations failed at {described(dsn)}: {_one_line(error)}") from error
+    return applied
 
 
 async def _migrate_once(
@@ -114,12 +117,12 @@ class _Waits:
         self._connection, self._is_pooled, self._deadline = connection, is_pooled, deadline
 
     async def limit(self, seconds: float) -> None:
-        """From now on. Behind a pooler it would be a setting of whoever comes next; there it is a transaction's."""
+        """From now on; behind a pooler, where it would be a setting of whoever comes next, for nothing."""
         if not self._is_pooled:
             await self._connection.execute(f"SET lock_timeout = {int(seconds * 1000)}")
 
     async def limit_alone(self) -> None:
-        """As long as there is time, for what nobody waits behind: an index that is made beside the traffic."""
+        """As long as there is time, for an index that is made beside the traffic: nobody waits behind it."""
         await self.limit(max(1.0, self._deadline - time.monotonic()))
 
     async def limit_transaction(self) -> None:

@@ -21,18 +21,18 @@ from langgraph_runtime_holdfast.errors import EngineError
 
 LOCK: Final = 0x686F6C6466617374  # "holdfast" in ASCII; any constant of our own would do
 _POLL_SECONDS: Final = 0.1
-_COLUMNS: Final = """
+_HOLDER: Final = """
 SELECT a.pid, a.state, left(a.query, 200) AS query, a.application_name,
        extract(epoch FROM now() - coalesce(a.xact_start, a.query_start, a.backend_start))::int AS seconds
-"""
-_HOLDER: Final = f"""{_COLUMNS}
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %(high)s AND l.objid = %(low)s
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 LIMIT 1
 """
 # Whoever has used a table of this database longest; those of Postgres itself have lower numbers.
-_IN_THE_WAY: Final = f"""{_COLUMNS}
+_IN_THE_WAY: Final = """
+SELECT a.pid, a.state, left(a.query, 200) AS query, a.application_name,
+       extract(epoch FROM now() - a.xact_start)::int AS seconds
 FROM pg_stat_activity a
 WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND EXISTS (
     SELECT FROM pg_locks l

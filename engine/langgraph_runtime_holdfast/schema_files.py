@@ -62,8 +62,8 @@ def _statements_alone(name: str, text: str) -> tuple[str, ...]:
     for statement in found:
         if not _CONCURRENT.match(statement):
             raise ValueError(
-                f"{name}: beside CREATE INDEX CONCURRENTLY IF NOT EXISTS and DROP INDEX CONCURRENTLY IF EXISTS "
-                "nothing else is in such a file, since what broke off is repeated"
+                f"{name}: beside CREATE INDEX CONCURRENTLY IF NOT EXISTS and DROP INDEX CONCURRENTLY IF "
+                "EXISTS nothing else is in such a file, since what broke off is repeated"
             )
     return found
 

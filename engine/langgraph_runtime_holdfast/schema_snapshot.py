@@ -22,7 +22,8 @@ _HEAD: Final = """\
 """
 # Of the dump's own session, or of one version of Postgres.
 _NOISE: Final = re.compile(
-    r"^(?:--.*|SET .*|SELECT pg_catalog\.set_config.*|\\(?:un)?restrict .*|(?:CREATE|COMMENT ON) SCHEMA .*)\n",
+    r"^(?:--.*|SET .*|SELECT pg_catalog\.set_config.*|\\(?:un)?restrict .*"
+    r"|(?:CREATE|COMMENT ON) SCHEMA .*)\n",
     re.MULTILINE,
 )
 
@@ -38,7 +39,13 @@ def snapshot(uri: str) -> str:
     to = conninfo_to_dict(uri)
     dumped = subprocess.run(  # noqa: S603 - a program of ours on a database of ours
         [
-            *(str(bin_folder(VERSION) / "pg_dump"), "--schema-only", "--no-owner", "--no-privileges", "--schema=public"),
+            *(
+                str(bin_folder(VERSION) / "pg_dump"),
+                "--schema-only",
+                "--no-owner",
+                "--no-privileges",
+                "--schema=public",
+            ),
             *(f"--host={to['host']}", f"--port={to['port']}", f"--username={to['user']}", str(to["dbname"])),
         ],
         env=bare_environment() | {"PGPASSWORD": str(to["password"])},

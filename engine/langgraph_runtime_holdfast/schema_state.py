@@ -32,9 +32,11 @@ CREATE TABLE IF NOT EXISTS holdfast_schema (
 );
 """
 _THERE: Final = """
-SELECT to_regclass('holdfast_migration') IS NOT NULL AS first, to_regclass('holdfast_schema') IS NOT NULL AS second,
+SELECT to_regclass('holdfast_migration') IS NOT NULL AS first,
+       to_regclass('holdfast_schema') IS NOT NULL AS second,
        to_regclass('checkpoint_migrations') IS NOT NULL AS checkpoints,
-       to_regclass('store_migrations') IS NOT NULL AS store, to_regclass('vector_migrations') IS NOT NULL AS vectors
+       to_regclass('store_migrations') IS NOT NULL AS store,
+       to_regclass('vector_migrations') IS NOT NULL AS vectors
 """
 _FIRST: Final = "SELECT version, version AS minimum FROM holdfast_migration"
 _SECOND: Final = "SELECT version, minimum_version AS minimum FROM holdfast_schema"
@@ -82,9 +84,9 @@ class SchemaState:
         """
         if self.is_too_new:
             raise EngineError(
-                f"The database has schema version {self.version}, made by a newer engine, and asks for one that "
-                f"knows version {self.minimum_version}; this one knows {self.needs}. Use the newer engine, or "
-                "restore a backup from before its migration."
+                f"The database has schema version {self.version}, made by a newer engine, and asks for one "
+                f"that knows version {self.minimum_version}; this one knows {self.needs}. Use the newer "
+                "engine, or restore a backup from before its migration."
             )
 
 
@@ -123,7 +125,9 @@ async def require_schema(dsn: str, *, wants_vectors: bool) -> None:
             dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None
         )
     except psycopg.OperationalError as error:
-        raise EngineError(f"Postgres at {described(dsn)} cannot be used: {error}. {CONNECTION_CURE}") from error
+        raise EngineError(
+            f"Postgres at {described(dsn)} cannot be used: {error}. {CONNECTION_CURE}"
+        ) from error
     async with connection:
         state = await read_state(connection)
         state.refuse_if_too_new()
@@ -135,8 +139,9 @@ async def require_schema(dsn: str, *, wants_vectors: bool) -> None:
         if lacks:
             has = f"has schema version {state.version}" if state.applied else "has no schema"
             raise EngineError(
-                f"The database at {described(dsn)} {has} and lacks {_listed(lacks)}, and this server was told "
-                "not to migrate it. Run `holdfast migrate` of this version first, or start without --no-migrate."
+                f"The database at {described(dsn)} {has} and lacks {_listed(lacks)}, and this server was "
+                "told not to migrate it. Run `holdfast migrate` of this version first, or start without "
+                "--no-migrate."
             )
 
 

@@ -4,7 +4,6 @@ import asyncio
 import re
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -35,7 +34,7 @@ Names = dict[str, set[str]]
 
 
 @pytest.fixture(scope="module")
-def uri(services: Services) -> Iterator[str]:
+def uri(services: Services) -> str:
     """A database that eight servers have migrated at once."""
     made = services.make_database("schema")
 
@@ -43,12 +42,14 @@ def uri(services: Services) -> Iterator[str]:
         return await asyncio.gather(*(migrate(made, timeout_seconds=30) for _ in range(8)))
 
     assert sum(map(bool, asyncio.run(start_eight()))) == 1
-    yield made
+    return made
 
 
 def test_the_snapshot_is_what_the_migrations_make(uri: str) -> None:
     made, kept = schema_snapshot.snapshot(uri), schema_snapshot.FILE.read_text()
-    assert made == kept, "run `python -m langgraph_runtime_holdfast.schema_snapshot` and look at the difference"
+    assert made == kept, (
+        "run `python -m langgraph_runtime_holdfast.schema_snapshot` and look at the difference"
+    )
 
 
 def test_the_page_says_of_each_table_what_it_has_and_nothing_else(uri: str) -> None:
@@ -91,7 +92,9 @@ def test_a_function_has_a_file_and_a_version_and_stays_as_it_was_released() -> N
     if released is None:
         pytest.skip(f"{BASE} is not in this clone (a shallow one?): git fetch --unshallow")
     for path in released.split():
-        assert (ROOT / path).read_text() == _git("show", f"{BASE}:{path}"), f"{path} was released: add another"
+        assert (ROOT / path).read_text() == _git("show", f"{BASE}:{path}"), (
+            f"{path} was released: add another"
+        )
 
 
 def _git(*arguments: str) -> str | None:
@@ -113,5 +116,7 @@ def test_who_holds_the_lock_is_named_and_a_newer_schema_refused(services: Servic
         connection.execute("INSERT INTO holdfast_schema VALUES (9998, 'expands', %s)", [newest])
         assert asyncio.run(migrate(uri, timeout_seconds=5)) == []
         connection.execute("INSERT INTO holdfast_schema VALUES (9999, 'contracts', 9998)")
-        with pytest.raises(EngineError, match=f"version 9999, .* knows version 9998; this one knows {newest}"):
+        with pytest.raises(
+            EngineError, match=f"version 9999, .* knows version 9998; this one knows {newest}"
+        ):
             asyncio.run(migrate(uri, timeout_seconds=5))

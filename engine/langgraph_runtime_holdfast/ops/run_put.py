@@ -42,9 +42,10 @@ SELECT * FROM add_run_v3(
     added => %(run_id)s, its_thread => %(thread_id)s, seen => %(seen)s, seen_busy => %(seen_busy)s,
     its_assistant => %(assistant_id)s, assistant_seen => %(assistant_seen)s, run_status => %(status)s,
     run_metadata => %(metadata)s::jsonb, run_kwargs => %(kwargs)s::json, strategy => %(multitask_strategy)s,
-    session_name => %(langsmith_session_name)s, after_seconds => %(after_seconds)s, its_listener => %(listener)s,
-    reject_if_inflight => %(reject_if_inflight)s, new_metadata => %(new_metadata)s::jsonb,
-    new_config => %(new_config)s::jsonb, minutes => %(minutes)s, ttl => %(ttl_strategy)s
+    session_name => %(langsmith_session_name)s, after_seconds => %(after_seconds)s,
+    its_listener => %(listener)s, reject_if_inflight => %(reject_if_inflight)s,
+    new_metadata => %(new_metadata)s::jsonb, new_config => %(new_config)s::jsonb,
+    minutes => %(minutes)s, ttl => %(ttl_strategy)s
 )
 """
 _ENDS_OTHERS: Final = ("interrupt", "rollback")

@@ -1,7 +1,7 @@
 """The queue in SQL: claiming due runs, putting them back, taking over those of dead workers, gauges.
 
-A claim (`claim_runs_v2`) takes the oldest due runs whose thread is free: none of its runs is running and none is
-before them. `SKIP LOCKED` keeps claims out of each other's way; if all else fails, the unique index
+A claim (`claim_runs_v2`) takes the oldest due runs whose thread is free: none of its runs is running and none
+is before them. `SKIP LOCKED` keeps claims out of each other's way; if all else fails, the unique index
 `run_one_at_a_time` holds.
 """
 

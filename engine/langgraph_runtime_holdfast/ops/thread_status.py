@@ -30,8 +30,8 @@ from langgraph_runtime_holdfast.retry import RETRIABLE_EXCEPTIONS, patiently
 _SET_THREAD: Final = """
 SELECT set_thread_state_v2(
     changed => %(thread_id)s, new_status => %(status)s, new_error => %(error)s::jsonb,
-    more_metadata => %(metadata)s::jsonb, has_checkpoint => %(has_checkpoint)s, new_values => %(values)s::jsonb,
-    new_interrupts => %(interrupts)s::jsonb
+    more_metadata => %(metadata)s::jsonb, has_checkpoint => %(has_checkpoint)s,
+    new_values => %(values)s::jsonb, new_interrupts => %(interrupts)s::jsonb
 ) AS is_there
 """
 _END_RUN: Final = """
