@@ -1,4 +1,6 @@
 -- Claims due runs, oldest first, whose thread is free: none of its runs is running and none is before them.
+-- A few threads may have thousands of runs each that wait behind their first one. Then it does not walk by all of
+-- them, but from thread to thread: the first run of each is found in the index by a step.
 CREATE FUNCTION claim_runs_v2(most integer, worker text, lease_seconds float8, may_suspect boolean)
 RETURNS TABLE (
     run_id uuid, thread_id uuid, assistant_id uuid, created_at timestamptz, updated_at timestamptz, status text,
@@ -7,35 +9,94 @@ RETURNS TABLE (
     on_new_thread boolean
 ) LANGUAGE plpgsql SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
+DECLARE
+    -- How much of the queue is looked at first.
+    window_size CONSTANT integer := 200;
+    due uuid[];
+    busy uuid[];
+    suspect uuid;
+    window_end timestamptz;
+    threads integer;
 BEGIN
-    RETURN QUERY
-    WITH due AS (
+    -- Those that run are few.
+    busy := ARRAY(SELECT flight.thread_id FROM run_inflight AS flight WHERE flight.status = 'running');
+    -- A run that may be what kills its workers is worked on with no other such run beside it.
+    IF may_suspect THEN
+        SELECT flight.run_id INTO suspect FROM run_inflight AS flight
+        WHERE flight.status = 'pending' AND flight.deaths >= 2 AND flight.available_at <= now()
+        ORDER BY flight.available_at, flight.run_id LIMIT 1;
+    END IF;
+    SELECT flight.created_at INTO window_end FROM run_inflight AS flight WHERE flight.status = 'pending'
+    ORDER BY flight.created_at, flight.run_id OFFSET window_size LIMIT 1;
+    due := ARRAY(
         SELECT flight.run_id FROM run_inflight AS flight
         WHERE flight.status = 'pending' AND flight.available_at <= now()
-          -- Those behind a run that runs may be thousands, and those that run are few: looked up in memory.
-          AND flight.thread_id NOT IN (
-              SELECT busy.thread_id FROM run_inflight AS busy WHERE busy.status = 'running'
-          ) AND (
+          AND flight.created_at <= coalesce(window_end, 'infinity')
+          AND flight.thread_id <> ALL (busy)
+          AND (flight.deaths < 2 OR flight.run_id = suspect)
+          AND (
             -- Not EXISTS: it becomes a join, which reads all runs in flight for each when statistics are old.
             SELECT true FROM run_inflight AS other
             WHERE other.thread_id = flight.thread_id
               AND (other.created_at, other.run_id) < (flight.created_at, flight.run_id)
             LIMIT 1
         ) IS NULL
-        -- A run that may be what kills its workers is worked on with no other such run beside it.
-        AND (flight.deaths < 2 OR flight.run_id = (
-            SELECT suspect.run_id FROM run_inflight AS suspect
-            WHERE may_suspect AND suspect.status = 'pending' AND suspect.deaths >= 2 AND suspect.available_at <= now()
-            ORDER BY suspect.available_at, suspect.run_id LIMIT 1
-        ))
         ORDER BY flight.created_at, flight.run_id
         LIMIT most
         FOR UPDATE SKIP LOCKED
-    ), claimed AS (
+    );
+    IF cardinality(due) < most AND window_end IS NOT NULL THEN
+        SELECT count(DISTINCT first.thread_id) INTO threads FROM (
+            SELECT flight.thread_id FROM run_inflight AS flight WHERE flight.status = 'pending'
+            ORDER BY flight.created_at, flight.run_id LIMIT window_size
+        ) AS first;
+        IF threads * 2 <= window_size THEN
+            due := due || ARRAY(
+                WITH RECURSIVE head AS (
+                    (SELECT first.run_id, first.thread_id FROM run_inflight AS first
+                     ORDER BY first.thread_id, first.created_at, first.run_id LIMIT 1)
+                    UNION ALL
+                    SELECT following.* FROM head, LATERAL (
+                        SELECT first.run_id, first.thread_id FROM run_inflight AS first
+                        WHERE first.thread_id > head.thread_id
+                        ORDER BY first.thread_id, first.created_at, first.run_id LIMIT 1
+                    ) AS following
+                )
+                SELECT flight.run_id FROM head JOIN run_inflight AS flight ON flight.run_id = head.run_id
+                -- Both computed, so that the index of the queue cannot be used, all of which it would walk by.
+                WHERE flight.status || '' = 'pending' AND flight.available_at <= now()
+                  AND flight.thread_id <> ALL (busy) AND flight.run_id <> ALL (due)
+                  AND (flight.deaths < 2 OR flight.run_id = suspect)
+                ORDER BY flight.created_at + interval '0', flight.run_id
+                LIMIT most - cardinality(due)
+                FOR UPDATE OF flight SKIP LOCKED
+            );
+        ELSE
+            -- Many threads, whose first runs back off: those behind them are walked by.
+            due := due || ARRAY(
+                SELECT flight.run_id FROM run_inflight AS flight
+                WHERE flight.status = 'pending' AND flight.available_at <= now()
+                  AND flight.created_at > window_end
+                  AND flight.thread_id <> ALL (busy)
+                  AND (flight.deaths < 2 OR flight.run_id = suspect)
+                  AND (
+                    SELECT true FROM run_inflight AS other
+                    WHERE other.thread_id = flight.thread_id
+                      AND (other.created_at, other.run_id) < (flight.created_at, flight.run_id)
+                    LIMIT 1
+                ) IS NULL
+                ORDER BY flight.created_at, flight.run_id
+                LIMIT most - cardinality(due)
+                FOR UPDATE SKIP LOCKED
+            );
+        END IF;
+    END IF;
+    RETURN QUERY
+    WITH claimed AS (
         UPDATE run_inflight AS flight SET status = 'running', attempt = flight.attempt + 1,
             lease_token = nextval('lease_token'), leased_by = worker,
             leased_until = now() + make_interval(secs => lease_seconds)
-        FROM due WHERE flight.run_id = due.run_id
+        WHERE flight.run_id = ANY (due)
         RETURNING flight.*
     )
     SELECT run.run_id, run.thread_id, run.assistant_id, run.created_at, claimed.updated_at, claimed.status,

@@ -66,6 +66,7 @@ class Stage:
             stack.callback(self.receiver.close)
             stack.push_async_callback(self.postgres.stop)
             stack.push_async_callback(self.valkey.stop)
+            self._folder.mkdir(parents=True, exist_ok=True)
             await asyncio.gather(self.postgres.start(), self.valkey.start())
             self._stack = stack
             yield
