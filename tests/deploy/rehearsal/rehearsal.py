@@ -44,6 +44,7 @@ class Rehearsal:
             first, second = stage.servers
             await self._step(stage, "both old", stage.leave_things_waiting)
             await self._step(stage, "the new `holdfast migrate`", lambda: stage.migrate(self._new))
+            await self._step(stage, "what a later one may migrate", stage.expand)
             await self._step(stage, "one is new", lambda: stage.replace(first, self._new))
             stage.late.heal()
             await self._step(

@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.deploy.rehearsal.counts import Counts
 from tests.deploy.rehearsal.traffic import Traffic
 from tests.deploy.rehearsal.versions import Version
@@ -31,6 +33,18 @@ SELECT count(*) FROM (
 """
 # Only what was cancelled ended otherwise.
 _NOT_WELL = "SELECT count(*) FROM run WHERE status NOT IN ('pending', 'success', 'interrupted')"
+_LATER = (
+    "ALTER TABLE run ADD COLUMN rehearsed text",
+    "ALTER TABLE run_inflight ADD COLUMN rehearsed text DEFAULT 'a'",
+    "CREATE INDEX CONCURRENTLY rehearsed ON run (assistant_id)",
+    "CREATE FUNCTION rehearsed_v1() RETURNS void LANGUAGE sql AS $$ SELECT $$",
+    """
+    INSERT INTO holdfast_schema (version, name, minimum_version)
+    SELECT 9000, 'rehearsed', max(version) FROM (
+        SELECT version FROM holdfast_migration UNION ALL SELECT version FROM holdfast_schema
+    ) AS known
+    """,
+)
 _UNDER_WAY = "SELECT count(*) FROM run WHERE status = 'pending'"
 _DOUBLED = """
 SELECT coalesce(sum(runs - 1), 0)::int FROM (
@@ -77,6 +91,7 @@ class Stage:
             server = Server(self._folder / f"server-{len(self.servers)}", self._given(), role, str(GRAPHS))
             self.servers.append(server)
             self._stack.push_async_callback(server.stop)
+            self._stack.callback(self._remove, server)
             await self.start(server, version, is_awaited=False)
         await asyncio.gather(*(server.wait_until_ready() for server in self.servers))
         # Some callbacks wait for this through the first steps: what they are told by is not there yet.
@@ -92,7 +107,8 @@ class Stage:
 
     async def start(self, server: Server, version: Version, *, is_awaited: bool = True) -> None:
         """Start a server, of whichever version."""
-        server.program = version.serve
+        self._remove(server)
+        server.program = version.serve(f"rehearsal-{server.port}")
         self._versions[server] = version
         await server.start()
         if is_awaited:
@@ -111,8 +127,14 @@ class Stage:
 
     async def kill(self, server: Server, version: Version) -> None:
         """Kill a server and start a version in its place."""
-        await server.kill()
+        self._remove(server)
+        with suppress(psutil.NoSuchProcess):  # where the container was it
+            await server.kill()
         await self.start(server, version)
+
+    def _remove(self, server: Server) -> None:
+        if server in self._versions:
+            self._versions[server].remove(f"rehearsal-{server.port}")
 
     def _balance(self, without: Server | None = None) -> None:
         answering = [server for server in self.servers if server.role != "queue"]
@@ -120,7 +142,7 @@ class Stage:
 
     async def migrate(self, version: Version) -> None:
         """`holdfast migrate` of a version."""
-        command = [*version.command, "migrate", "--config", str(GRAPHS)]
+        command = version.run("rehearsal-migrate", "migrate", "--config", str(GRAPHS))
         ended = await asyncio.to_thread(
             subprocess.run,
             command,
@@ -130,6 +152,11 @@ class Stage:
             check=False,
         )
         assert ended.returncode == 0, ended.stderr
+
+    async def expand(self) -> None:
+        """What a migration of a version after this one may do, by the rules; nobody needs to know of it."""
+        for statement in _LATER:
+            await self.postgres.ask(statement)
 
     def who_serves(self) -> str:
         """The version of each server."""

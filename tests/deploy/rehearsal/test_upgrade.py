@@ -38,7 +38,7 @@ async def test_an_api_of_one_version_and_a_queue_of_the_other(old: Version, tmp_
 
 
 def test_what_is_no_version_is_told(tmp_path: Path) -> None:
-    with pytest.raises(NotToBeHadError, match="git fetch --unshallow"):
+    with pytest.raises(NotToBeHadError, match="nor an image"):
         old_version("no-such-ref")
     with pytest.raises(NotToBeHadError, match="no wheel"):
         old_version(str(tmp_path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = ROOT / ".holdfast" / "rehearsal"
 """Where old versions are kept; git does not see it."""
+CONTAINERS = "CONTAINER_RUN"
+"""How containers are run here, if not by `podman run` or `docker run`; for options that a machine needs."""
 _DONE = "installed"
+_GIVEN = (
+    *("DATABASE_URI", "REDIS_URI", "CRON_SCHEDULER_SLEEP_TIME"),
+    *("LANGSMITH_TRACING", "LANGGRAPH_NO_VERSION_CHECK"),
+)
 
 
 class NotToBeHadError(Exception):
@@ -30,10 +38,26 @@ class Version:
     leaves_migrations: bool = False
     """Whether its servers are started with --no-migrate."""
 
-    @property
-    def serve(self) -> list[str]:
-        """How a server of it is started."""
-        return [*self.command, "serve", *(["--no-migrate"] if self.leaves_migrations else [])]
+    is_image: bool = False
+    """Whether each command runs in a container of its own, which is called as the place in it says."""
+
+    def run(self, name: str, *arguments: str) -> list[str]:
+        """A command of it.
+
+        Args:
+            name: Of the container, if there is one.
+            arguments: After `holdfast`.
+        """
+        return [part.format(name=name) for part in self.command] + list(arguments)
+
+    def serve(self, name: str) -> list[str]:
+        """How a server of it is started; options follow."""
+        return self.run(name, "serve", *(["--no-migrate"] if self.leaves_migrations else []))
+
+    def remove(self, name: str) -> None:
+        """End its container at once, if it has one: the program that started it does not take it along."""
+        if self.is_image:
+            _try(_program_for_containers(), "rm", "--force", name)
 
 
 def this_version() -> Version:
@@ -45,12 +69,14 @@ def old_version(what: str) -> Version:
     """An older engine, by what people have of it.
 
     Args:
-        what: A git ref, or a folder of wheels.
+        what: A git ref, a folder of wheels, or an image.
 
     Raises:
-        NotToBeHadError: It is neither, or cannot be installed.
+        NotToBeHadError: It is none of them, or cannot be installed.
     """
-    return _from_wheels(Path(what)) if Path(what).is_dir() else _from_git(what)
+    if Path(what).is_dir():
+        return _from_wheels(Path(what))
+    return _from_git(what) if is_here(what) else _from_image(what)
 
 
 def is_here(ref: str) -> bool:
@@ -59,11 +85,6 @@ def is_here(ref: str) -> bool:
 
 
 def _from_git(ref: str) -> Version:
-    if not is_here(ref):
-        raise NotToBeHadError(
-            f"{ref} is neither a folder of wheels nor a commit of this clone. If the clone is shallow: "
-            "git fetch --unshallow"
-        )
     commit = _git("rev-parse", f"{ref}^{{commit}}").stdout.strip()
     place = CACHE / commit[:12]
     if not (place / _DONE).exists():
@@ -80,6 +101,25 @@ def _from_git(ref: str) -> Version:
         _pip(place, "install", "--no-deps", "--no-build-isolation", str(source / "engine"))
         (place / _DONE).touch()
     return _installed(place, commit[:7])
+
+
+def _from_image(image: str) -> Version:
+    program = _program_for_containers()
+    if not program or _try(program, "image", "inspect", image).returncode:
+        raise NotToBeHadError(
+            f"{image} is neither a folder of wheels, nor a commit of this clone (if the clone is shallow: "
+            "git fetch --unshallow), nor an image that podman or docker has here"
+        )
+    run = shlex.split(os.environ.get(CONTAINERS, f"{program} run"))
+    given = [argument for name in _GIVEN for argument in ("--env", name)]
+    graphs = f"{ROOT / 'tests' / 'deploy'}:{ROOT / 'tests' / 'deploy'}:ro"
+    options = ["--rm", "--name={name}", "--network=host", f"--volume={graphs}", *given]
+    command = (*run, *options, image, "python", "-m", "langgraph_runtime_holdfast")
+    return Version(f"old ({image})", command, is_image=True)
+
+
+def _program_for_containers() -> str:
+    return next((name for name in ("podman", "docker") if shutil.which(name)), "")
 
 
 def _from_wheels(folder: Path) -> Version:
@@ -120,10 +160,14 @@ def _uv() -> str:
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return _try("git", "-C", str(ROOT), *arguments)
+
+
+def _try(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _run(*command: str) -> None:
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = _try(*command)
     if ended.returncode:
         raise NotToBeHadError(f"{' '.join(command[:4])} … failed: {ended.stderr.strip()[-2000:]}")
