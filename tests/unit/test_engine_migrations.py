@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,40 @@ def test_a_file_that_breaks_a_rule_is_refused(tmp_path: Path, name: str, text: s
     (tmp_path / f"{name}.sql").write_text(text)
     with pytest.raises(ValueError, match=told):
         Migration.read(tmp_path / f"{name}.sql")
+
+
+# What the version before, or a fleet under load, would not survive; docs/upgrading.md.
+NOT_AN_EXPANSION = re.compile(
+    r"\bDROP (?!INDEX|NOT NULL)|\bRENAME\b|\bTYPE\b|\bSET NOT NULL\b|\bLOCK TABLE\b|\bCREATE OR REPLACE\b"
+    r"|^ *CREATE TRIGGER\b|^ *UPDATE\b",
+    re.MULTILINE,
+)
+
+
+def _faults(migration: Migration) -> list[str]:
+    """What an expansion does that is for a contraction, or is no migration's at all."""
+    code = re.sub(r"--[^\n]*", "", migration.text)
+    if migration.minimum_version == migration.version:
+        return []  # it contracts: nobody who knows less is let in any more
+    made = re.findall(r"CREATE TABLE (\w+)", code)
+    on = re.findall(r"CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY)\w+\s+ON (\w+)", code)
+    slow = [f"an index on {table}, which exists, without CONCURRENTLY" for table in on if table not in made]
+    return NOT_AN_EXPANSION.findall(code) + slow
+
+
+def test_an_expansion_takes_nothing_away_and_holds_up_nobody(tmp_path: Path) -> None:
+    for migration in schema_files.migrations():
+        if migration.version > schema_files.LAST_OF_THE_FIRST_TABLE:
+            assert not _faults(migration), migration.name
+    bad = tmp_path / "0007_bad.sql"
+    for statement in (
+        "ALTER TABLE run DROP COLUMN status;",
+        "ALTER TABLE run RENAME TO runs;",
+        "CREATE INDEX x ON run (status);",
+        "UPDATE run SET status = 'a';",
+    ):
+        bad.write_text(f"-- Minimum version: 6\n{statement}\n")
+        assert _faults(Migration.read(bad)), statement
 
 
 async def test_who_does_not_migrate_refuses_what_is_behind(services: Services, add: Add) -> None:

@@ -97,6 +97,15 @@ def test_a_function_has_a_file_and_a_version_and_stays_as_it_was_released() -> N
         )
 
 
+def test_functions_are_called_by_the_names_of_their_arguments() -> None:
+    """So that a call says what it gives, and a function may get another argument with a default."""
+    folder = Path(schema_files.__file__).parent
+    sources = "\n".join(path.read_text() for path in folder.rglob("*.py"))
+    for name in schema_files.functions():
+        calls = re.findall(rf"\b{name}\((\s*\w+ =>)?", sources)
+        assert all(calls), name
+
+
 def _git(*arguments: str) -> str | None:
     ended = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return ended.stdout if ended.returncode == 0 else None

@@ -113,8 +113,10 @@ def _from_image(image: str) -> Version:
     run = shlex.split(os.environ.get(CONTAINERS, f"{program} run"))
     given = [argument for name in _GIVEN for argument in ("--env", name)]
     graphs = f"{ROOT / 'tests' / 'deploy'}:{ROOT / 'tests' / 'deploy'}:ro"
-    options = ["--rm", "--name={name}", "--network=host", f"--volume={graphs}", *given]
-    command = (*run, *options, image, "python", "-m", "langgraph_runtime_holdfast")
+    # Not the image's own: they differ in what they start with.
+    where = ["--network=host", "--entrypoint=python", f"--volume={graphs}"]
+    options = ["--rm", "--name={name}", *where, *given]
+    command = (*run, *options, image, "-m", "langgraph_runtime_holdfast")
     return Version(f"old ({image})", command, is_image=True)
 
 
