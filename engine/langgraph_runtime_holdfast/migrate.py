@@ -59,7 +59,7 @@ async def migrate(
         store_index: The store's `index` configuration with a resolved embedding, if vectors are wanted.
 
     Returns:
-        The names of the migrations that were applied.
+        The names of the migrations that were applied, and of the functions that were made.
 
     Raises:
         EngineError: The database cannot be reached, is too old or too new or somebody else's, lacks pgvector
@@ -106,7 +106,7 @@ async def _migrate_once(
             for addition in checkpoint_rows.ADDITIONS:
                 await connection.execute(addition)
             await _setup_store(connection, store_index)
-            await _create_functions(connection)
+            await _create_functions(connection, applied)
             await _repair_indexes(connection, waits)
 
 
@@ -200,7 +200,7 @@ async def _record(connection: Connection, migration: Migration) -> None:
         )
 
 
-async def _create_functions(connection: Connection) -> None:
+async def _create_functions(connection: Connection, applied: list[str]) -> None:
     missing = (await schema_state.read_state(connection)).missing_functions
     if not missing:
         return
@@ -208,6 +208,7 @@ async def _create_functions(connection: Connection) -> None:
     async with connection.transaction():
         for name in missing:
             await connection.execute(texts[name])
+    applied += missing
     await logger.ainfo("Created functions", functions=missing)
 
 

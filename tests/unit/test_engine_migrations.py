@@ -189,7 +189,7 @@ async def test_who_does_not_migrate_refuses_what_is_behind(services: Services, a
     await done(uri, "DROP FUNCTION thread_content_v2")
     with pytest.raises(EngineError, match=r"version \d+ and lacks thread_content_v2, and"):
         await require_schema(uri, wants_vectors=False)
-    assert await migrate(uri, timeout_seconds=30) == []
+    assert await migrate(uri, timeout_seconds=30) == ["thread_content_v2"]
     add("wider", WIDER)
     with pytest.raises(EngineError, match=rf"version {NEWEST} and lacks {NEXT:04}_wider"):
         await require_schema(uri, wants_vectors=False)
