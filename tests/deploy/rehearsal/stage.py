@@ -33,6 +33,18 @@ SELECT count(*) FROM (
 """
 # Only what was cancelled ended otherwise.
 _NOT_WELL = "SELECT count(*) FROM run WHERE status NOT IN ('pending', 'success', 'interrupted')"
+# As docs/upgrading.md has it.
+_SERVERS_ROLE = (
+    """
+    DO $$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'servers') THEN
+            CREATE ROLE servers LOGIN PASSWORD 'servers';
+        END IF;
+    END $$
+    """,
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO servers",
+    "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO servers",
+)
 _LATER = (
     "ALTER TABLE run ADD COLUMN rehearsed text",
     "ALTER TABLE run_inflight ADD COLUMN rehearsed text DEFAULT 'a'",
@@ -109,6 +121,7 @@ class Stage:
         """Start a server, of whichever version."""
         self._remove(server)
         server.program = version.serve(f"rehearsal-{server.port}")
+        server.given["DATABASE_URI"] = self._uri_for(version)
         self._versions[server] = version
         await server.start()
         if is_awaited:
@@ -132,6 +145,11 @@ class Stage:
             await server.kill()
         await self.start(server, version)
 
+    def _uri_for(self, version: Version) -> str:
+        """Who leaves migrations to somebody else may change no table."""
+        uri = self.postgres.uri
+        return f"postgresql://servers:servers@{uri.split('@')[1]}" if version.leaves_migrations else uri
+
     def _remove(self, server: Server) -> None:
         if server in self._versions:
             self._versions[server].remove(f"rehearsal-{server.port}")
@@ -152,6 +170,8 @@ class Stage:
             check=False,
         )
         assert ended.returncode == 0, ended.stderr
+        for statement in _SERVERS_ROLE:
+            await self.postgres.ask(statement)
 
     async def expand(self) -> None:
         """What a migration of a version after this one may do, by the rules; nobody needs to know of it."""

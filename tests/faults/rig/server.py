@@ -54,7 +54,8 @@ class Server:
         """What is started, from the next start on; another version has another interpreter."""
         self._config = GRAPHS / config
         self._folder = folder
-        self._given = dict(given)
+        self.given = dict(given)
+        """From the next start on."""
         self.port = choose_ports({"PORT": 0})["PORT"]
         self.url = f"http://127.0.0.1:{self.port}"
         self.starts = 0
@@ -86,7 +87,7 @@ class Server:
                 str(self.port),
                 *self._roles(),
             ],
-            environment=server_environment(self._given),
+            environment=server_environment(self.given),
             folder=self._folder,
             address=self.url,
             is_healthy=partial(answers_ok, self.port),
