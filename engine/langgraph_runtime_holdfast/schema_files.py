@@ -68,10 +68,9 @@ def _statements_alone(name: str, text: str) -> tuple[str, ...]:
     return found
 
 
-def migrations(folder: Path | None = None) -> list[Migration]:
+def migrations() -> list[Migration]:
     """The migrations that this engine has, by version."""
-    found = sorted((folder or FOLDER).glob("[0-9][0-9][0-9][0-9]_*.sql"))
-    return [Migration.read(path) for path in found]
+    return [Migration.read(path) for path in sorted(FOLDER.glob("[0-9][0-9][0-9][0-9]_*.sql"))]
 
 
 def functions() -> dict[str, str]:
