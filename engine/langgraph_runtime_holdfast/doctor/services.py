@@ -113,6 +113,11 @@ async def _check_schema(connection: Connection, row: DictRow) -> Finding:
         cure = "GRANT CREATE ON SCHEMA public to the role in DATABASE_URI."
         return problem("schema", f"version {current} of {newest}, and this role may not create tables", cure)
     begin = f"version {current} of {newest}" if current else "empty"
+    if not settings().migrates:
+        cure = (
+            "Run `holdfast migrate` of this version; servers refuse it until then (HOLDFAST_MIGRATE=false)."
+        )
+        return problem("schema", begin, cure)
     return ok("schema", f"{begin}; `holdfast migrate` or the next start brings it up to date")
 
 
