@@ -63,12 +63,18 @@ format: $(VENV)/.ready  ## Format and fix what can be fixed
 clean:  ## Remove the environment, caches and local state
 	rm -rf $(VENV) .uv .holdfast .langgraph_api .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
+# The commands of a .venv name its folder: in a clone that was moved or copied it is made anew.
+ifneq ($(shell cat $(VENV)/.ready 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.ready
+endif
+
 $(VENV)/.ready: requirements.lock pyproject.toml engine/pyproject.toml | $(UV)
 	@echo "setting up $(VENV) from requirements.lock …"
+	@if [ -s $@ ] && [ "$$(cat $@)" != "$(CURDIR)" ]; then rm -rf $(VENV); fi
 	@test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11' $(VENV)
 	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e . -e ./engine
-	@touch $@
+	@echo "$(CURDIR)" > $@
 
 .uv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Holdfast needs Python 3.11 or newer; set PYTHON=/path/to/one")'

@@ -31,9 +31,11 @@ from graphs.kit.context import Context
 from graphs.kit.datafolder import read_data_file
 from graphs.kit.delegate import sub_agent
 from graphs.kit.effects import once
+from graphs.kit.failures import ModelFailedError
 from graphs.kit.findings import found
 from graphs.kit.intake import MAX_PROMPT_CHARACTERS, Intake, named_file
 from graphs.kit.middleware import standard
+from graphs.kit.model import named_model
 from graphs.kit.offline import Call, OfflineChatModel, Rule, in_order, tool_outputs
 from graphs.kit.offload import OffloadTimeoutError, in_process, in_thread
 from graphs.kit.policies import is_transient
@@ -261,3 +263,8 @@ async def test_files_outside_the_data_folder_are_refused(
             await read_data_file(path)
     with pytest.raises(InputProblem, match="is the most"):
         await read_data_file("table.csv", max_bytes=2)
+
+
+async def test_a_model_whose_package_is_missing_names_it_and_where_it_belongs() -> None:
+    with pytest.raises(ModelFailedError, match=r"the package langchain-mistralai.*add it to pyproject\.toml"):
+        await named_model("mistralai:one")
