@@ -13,7 +13,7 @@ LOCK := $(UV) pip compile --quiet --universal --generate-hashes --python-version
 	--custom-compile-command "make lock" --extra agents --extra local --extra dev --extra otel pyproject.toml \
 	engine/pyproject.toml
 
-.PHONY: help setup run test faults bench check guard lock lock-current format clean
+.PHONY: help setup run test faults rehearse-upgrade bench check guard lock lock-current format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ test: $(VENV)/.ready  ## Run every test: unit, contract, faults, e2e
 
 faults: $(VENV)/.ready  ## Break real processes under load, in every way, and write docs/faults.md
 	@FAULTS=all FAULTS_REPORT=docs/faults.md $(BIN)/pytest tests/faults
+
+rehearse-upgrade: $(VENV)/.ready  ## Try an upgrade to this version and back, under load (OLD=git ref, folder of wheels or image)
+	@$(BIN)/python -m tests.deploy.rehearsal $(OLD)
 
 bench: $(VENV)/.ready  ## Measure all engines side by side into docs/performance.md (QUICK=1: minutes; PROFILE=1: hot spots)
 	@$(BIN)/python -m benchmarks$(if $(PROFILE),.profile,$(if $(QUICK),.quick))
