@@ -111,7 +111,9 @@ class Machine:
 
     def clear(self) -> None:
         """Take away what an earlier test has left running."""
-        self.podman("rm", "--all", "--force", "--time", "0")
+        # One that others depend on goes after them.
+        while self.podman("ps", "--all", "--quiet").strip():
+            self.podman("rm", "--all", "--force", "--time", "0", check=False)
 
 
 def run(command: Sequence[str], *, check: bool = True, seconds: float = 120, **environment: str) -> str:
