@@ -4,8 +4,8 @@ async with Client.from_env() as client:
     result = await client.run("support", {"messages": [...]}, conversation_id="ticket-17")
 """
 
-from sdk_client.approvals import Action, Approval, Decision
 from sdk_client.client import Client
+from sdk_client.decisions import Decision
 from sdk_client.errors import (
     AlreadyDecidedError,
     ApprovalNeededError,
@@ -24,6 +24,7 @@ from sdk_client.errors import (
 )
 from sdk_client.identity import new_request_id, thread_id_for
 from sdk_client.models import RunHandle, RunResult, StreamEvent, StreamGap
+from sdk_client.pauses import Action, Approval, DecisionType
 from sdk_client.retry import RetryPolicy
 from sdk_client.settings import ClientSettings
 from sdk_client.threads import ThreadReport
@@ -39,6 +40,7 @@ __all__ = [
     "ConfigurationError",
     "DeadlineExceededError",
     "Decision",
+    "DecisionType",
     "HoldfastError",
     "NotFoundError",
     "OutcomeUnknownError",

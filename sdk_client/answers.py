@@ -7,14 +7,21 @@ known to be wrong is refused here, before anything is sent.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jsonschema_rs
+import orjson
 
 from sdk_client.errors import RefusedError
 from sdk_client.pauses import INBOX_NAMES, Action, Approval, DecisionType, branch_of, resolved
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_DEEPER = 12
+"""At how many levels below its top an answer lies in what is sent, and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ def checked_answer(pause: Approval, index: int | None, decision: DecisionType, v
     Raises:
         RefusedError: The pause does not allow it, or the value does not fit.
     """
+    value = as_json(pause, value)
     if index is not None and not 0 <= index < len(pause.actions):
         raise _refused(pause, f"There is no action {index + 1}; the pause has {len(pause.actions)}")
     for action in pause.actions if index is None else [pause.actions[index]]:
@@ -51,6 +59,26 @@ def checked_answer(pause: Approval, index: int | None, decision: DecisionType, v
     if pause.response_schema is not None:
         _check_schema(pause, answer)
     return answer
+
+
+def as_json(pause: Approval, value: Any) -> Any:
+    """Read a value as the server will keep it, so that one's own decision is known again there.
+
+    Raises:
+        RefusedError: It would arrive as something else, or not at all.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        plain = json.loads(text)
+        sent = plain
+        for _ in range(_DEEPER):
+            sent = [sent]
+        orjson.dumps(sent)  # what the SDK writes JSON with
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _refused(pause, f"The value cannot be sent as JSON: {error}") from error
+    if _NUL.search(text):
+        raise _refused(pause, "The value has a NUL character in it, which the server does not keep")
+    return plain
 
 
 def command_for(pause: Approval, answers: Sequence[Answer]) -> dict[str, Any] | None:

@@ -15,6 +15,8 @@ whom and when.
   travels inside the resuming run (`command.update`): state and continuation change together or not at all.
 - Rejecting a static pause runs nothing: the state is updated as of the graph's end, which clears what was
   to come and leaves the thread idle with its values.
+- A decision that the server refuses to carry out, as one that is too large, gives its claim back: the pause
+  waits for another (`pause_claims.py`).
 - A pause with several actions takes one answer for all of them. Each action has a claim of its own, so that
   they can be decided one by one and by different people; with the last one the graph goes on.
 
@@ -23,27 +25,28 @@ What a graph could not take as an answer is refused before any of this (`answers
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from sdk_client.answers import Answer, checked_answer, command_for
+from sdk_client.answers import Answer, as_json, checked_answer, command_for
 from sdk_client.claims import METADATA_KEY, Claim, Claims
 from sdk_client.decisions import Decision, already, decision_in, is_wanted, name_of
-from sdk_client.errors import ConfigurationError, RefusedError
-from sdk_client.identity import claim_id_for
+from sdk_client.errors import ConfigurationError, HoldfastError, RefusedError
+from sdk_client.inherited import inherited
 from sdk_client.models import RunHandle
-from sdk_client.pauses import Action, Approval, DecisionType, approvals_in
+from sdk_client.pause_claims import PauseClaims
+from sdk_client.pauses import Approval, DecisionType
+from sdk_client.reopening import Reopening
 from sdk_client.snapshots import snapshot_of
 from sdk_client.submission import RunPlan, Submission
 from sdk_client.transport import Transport
 from sdk_client.waiting import Waiting
 
-__all__ = ["Action", "Approval", "Approvals", "Decision", "DecisionType", "approvals_in"]
-
 _RECENT_RUNS = 100
 _CLAIM_KEY = "holdfast_claim_id"
+_NOT_BY_A_DECISION = "This pause is over, and not by a decision"
 
 
 class Approvals:
@@ -55,6 +58,8 @@ class Approvals:
         self._submission = submission
         self._claims = claims
         self._waiting = Waiting(transport)
+        self._pauses = PauseClaims(claims, submission)
+        self._reopening = Reopening(transport, submission, claims, self._waiting)
 
     async def list_waiting(self, assistant_id: str | None = None, *, limit: int = 50) -> list[Approval]:
         """List pauses that wait, the most recently changed thread first.
@@ -132,6 +137,19 @@ class Approvals:
         """Answer in words; to a "question" the answer may be any JSON value. See `decide`."""
         return await self.decide(approval, "respond", answer, decided_by=decided_by, action=action)
 
+    async def reopen(self, thread_id: str, *, reopened_by: str) -> RunHandle:
+        """Have a question asked again whose pause was lost, as by a wrong answer over the API.
+
+        Join the run: it ends in ApprovalNeededError, with a pause to decide on. Repeating it, or two at once,
+        gives the same run.
+
+        Raises:
+            RefusedError: The thread waits, or does not stand at a question, or more than the node that asked
+                would run again.
+            ThreadBusyError: The thread has a run that has not ended.
+        """
+        return await self._reopening.reopen(thread_id, reopened_by)
+
     async def decide(
         self,
         approval: Approval | str,
@@ -165,6 +183,7 @@ class Approvals:
         waiting = next((one for one in found if one.pause_id == pause.pause_id), None)
         # What the server says of the pause counts, not what the caller has kept of it.
         answer = checked_answer(waiting or pause, action, decision, value)
+        as_json(pause, decided_by)
         wanted = {"decision": answer.decision, "value": answer.value, "decided_by": decided_by}
         if waiting is not None and len(waiting.actions) > 1:
             return await self._decide_several(waiting, action, wanted, started=started)
@@ -173,7 +192,7 @@ class Approvals:
         else:
             if waiting.kind == "static" and decision == "edit":
                 await self._refuse_unknown_keys(waiting, answer.value)
-            claim = await self._claim(waiting, None, wanted)
+            claim = await self._pauses.take(waiting, None, wanted)
             record, done = claim.record, await self._carry_out(waiting, claim, started=started)
         if not is_wanted(record, wanted):
             raise already(done)
@@ -190,7 +209,7 @@ class Approvals:
             chosen = [index for index, record in records.items() if record is None]
         # In order, and no further than somebody else got: of two who decide on all, one decides on all.
         for index in chosen:
-            claim = await self._claim(pause, index, wanted)
+            claim = await self._pauses.take(pause, index, wanted)
             records[index] = claim.record
             if not is_wanted(claim.record, wanted):
                 break
@@ -204,8 +223,14 @@ class Approvals:
         run: RunHandle | None = None
         if len(decided) == len(records):
             answers = [{"decision": one["decision"], "value": one["value"]} for one in decided.values()]
-            claim = await self._claim(pause, None, {**wanted, "answers": answers})
-            run = (await self._carry_out(pause, claim, started=started)).run
+            claim = await self._pauses.take(pause, None, {**wanted, "answers": answers})
+            try:
+                run = (await self._carry_out(pause, claim, started=started)).run
+            except RefusedError:
+                # If this fails too, whoever comes next is refused once more, and does it.
+                with contextlib.suppress(HoldfastError):
+                    await self._pauses.open_again(pause)
+                raise
         told = next(iter(asked)) if lost is None else lost
         done = decision_in(
             asked[told],
@@ -220,31 +245,19 @@ class Approvals:
         return done
 
     async def _read(self, pause: Approval, index: int) -> dict[str, Any] | None:
-        return await self._claims.read(_claim_id(pause, index))
-
-    async def _claim(self, pause: Approval, index: int | None, wanted: Mapping[str, Any]) -> Claim:
-        return await self._claims.take(
-            _claim_id(pause, index),
-            {
-                "kind": "decision",
-                "thread_id": pause.thread_id,
-                "pause_id": pause.pause_id,
-                "decided_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                **wanted,
-            },
-        )
+        found = await self._pauses.read(pause, index)
+        return found[1] if found else None
 
     async def _carried_out(self, pause: Approval, action: int | None) -> tuple[Mapping[str, Any], Decision]:
         """Read the decision of a pause that is over; resuming now could only disturb what came after it."""
-        claim_id = _claim_id(pause, None)
-        record = await self._claims.read(claim_id)
+        found = await self._pauses.read(pause, None)
+        if found is None:
+            raise await self._over(pause.thread_id, _NOT_BY_A_DECISION)
+        claim_id, record = found
         run = await self._submission.find(RunPlan(pause.thread_id, pause.assistant_id, claim_id))
-        ended = record is not None and pause.kind == "static" and name_of(record) == "reject"
-        if record is None or (run is None and not ended):
-            raise RefusedError(
-                "This pause is over, and not by a decision: the thread has moved on",
-                thread_id=pause.thread_id,
-            )
+        ended = pause.kind == "static" and name_of(record) == "reject"
+        if run is None and not ended:
+            raise await self._over(pause.thread_id, _NOT_BY_A_DECISION)
         if action is not None and len(pause.actions) > 1:
             record = await self._read(pause, action) or record
         else:
@@ -264,38 +277,16 @@ class Approvals:
                     thread_id=pause.thread_id,
                     assistant_id=pause.assistant_id,
                     request_id=claim.claim_id,
-                    arguments=await self._arguments(pause, answers),
+                    arguments={
+                        **await inherited(self._transport, pause.thread_id),
+                        **({"command": command} if (command := command_for(pause, answers)) else {}),
+                    },
                     metadata={_CLAIM_KEY: claim.claim_id},
                 ),
                 claim,
                 started=started,
             )
         return decision_in(record, pause.thread_id, run)
-
-    async def _arguments(self, pause: Approval, answers: list[Answer]) -> dict[str, Any]:
-        """Build the resuming run: the decision, and what the paused run was given."""
-        runs = await self._transport.call(
-            "read the paused run",
-            lambda: self._transport.sdk.runs.list(pause.thread_id, limit=1, select=["kwargs"]),
-            thread_id=pause.thread_id,
-        )
-        newest: Mapping[str, Any] = dict(runs[0]) if runs else {}
-        given: Mapping[str, Any] = newest.get("kwargs") or {}
-        context = {
-            key: kept
-            for key, kept in (given.get("context") or {}).items()
-            if not key.startswith(("__", "langgraph_"))
-        }
-        arguments = {
-            "stream_mode": given.get("stream_mode"),
-            "webhook": given.get("webhook"),
-            "context": context or None,
-            "command": command_for(pause, answers),
-            "stream_resumable": True,
-            "durability": "sync",
-            "multitask_strategy": "enqueue",
-        }
-        return {name: kept for name, kept in arguments.items() if kept}
 
     async def _end(self, pause: Approval, claim: Claim) -> None:
         """End a thread at a static pause; repeating it changes nothing."""
@@ -334,7 +325,13 @@ class Approvals:
         noted = ((thread.get("metadata") or {}).get(METADATA_KEY) or {}).get(_CLAIM_KEY)
         if noted and (record := await self._claims.read(str(noted))):
             raise already(decision_in(record, thread_id, None))
-        raise RefusedError("The thread is not waiting for a decision and never had one", thread_id=thread_id)
+        raise await self._over(thread_id, "The thread is not waiting for a decision and never had one")
+
+    async def _over(self, thread_id: str, what: str) -> RefusedError:
+        if await self._reopening.is_lost(thread_id):
+            why = "an answer that the graph could not take, or a run that was stopped, ended the pause; "
+            return RefusedError(f"{what}: {why}`approvals reopen` asks again", thread_id=thread_id)
+        return RefusedError(f"{what}: the thread has moved on", thread_id=thread_id)
 
     async def _refuse_unknown_keys(self, pause: Approval, update: Mapping[str, Any]) -> None:
         """Refuse an edit of keys that the state does not have: the graph would go on without the edit."""
@@ -349,11 +346,6 @@ class Approvals:
                 f"The state has no key {', '.join(unknown)}; there are: {', '.join(sorted(known))}",
                 thread_id=pause.thread_id,
             )
-
-
-def _claim_id(pause: Approval, index: int | None) -> str:
-    """The claim of the pause, or of one of its actions where it has several."""
-    return claim_id_for(pause.thread_id, pause.pause_id if index is None else f"{pause.pause_id}#{index}")
 
 
 def _only(found: tuple[Approval, ...]) -> Approval:

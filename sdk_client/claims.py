@@ -85,13 +85,13 @@ class Claims:
             age_seconds=max(0.0, (answered_at - created_at).total_seconds()),
         )
 
-    async def release(self, claim: Claim) -> None:
-        """Mark a claim of ours as given up, so that the next in line need not wait for it to grow old."""
-        record = {**claim.record, "released": True}
+    async def release(self, claim_id: str, record: Mapping[str, Any]) -> None:
+        """Mark a claim as given up, so that the next in line need not wait for it to grow old."""
+        given_up = {**record, "released": True}
         await self._transport.call(
             "release the claim",
-            lambda: self._transport.sdk.threads.update(claim.claim_id, metadata={METADATA_KEY: record}),
-            thread_id=claim.claim_id,
+            lambda: self._transport.sdk.threads.update(claim_id, metadata={METADATA_KEY: given_up}),
+            thread_id=claim_id,
         )
 
     async def read(self, claim_id: str) -> dict[str, Any] | None:

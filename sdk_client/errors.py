@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sdk_client.approvals import Approval
+    from sdk_client.pauses import Approval
 
 
 class HoldfastError(Exception):

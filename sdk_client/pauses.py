@@ -5,7 +5,8 @@
 - hitl: LangChain's `HITLRequest`, one or several actions in `action_requests`, decided together
 - tool_call: LangChain's `ToolApprovalRequest`, one call, with the JSON Schema of its answer
 - inbox: the shape from before, `{"action_request", "config", "description"}`, alone or in a list of one
-- question: any other payload, whose answer only the graph's author knows
+- question: any other payload, whose answer only the graph's author knows; also one of the shapes above that
+  allows nothing known here, so that no pause is beyond deciding
 - static: no interrupt but a breakpoint (`interrupt_before`), which leaves a node that would run next
 """
 
@@ -135,11 +136,13 @@ def _approval(actions: tuple[Action, ...], **rest: Any) -> Approval:
 def _read(found: PendingInterrupt) -> tuple[PauseKind, tuple[Action, ...]]:
     value = found.value
     # A payload may carry both shapes, for every interface: what the graph's own framework knows comes first.
-    if actions := _hitl_actions(value):
+    actions = _hitl_actions(value)
+    if actions and all(action.allowed for action in actions):
         return "hitl", actions
-    if action := _tool_call(value, found.response_schema):
+    if (action := _tool_call(value, found.response_schema)) and action.allowed:
         return "tool_call", (action,)
-    if action := _inbox_action(value[0] if isinstance(value, list) and len(value) == 1 else value):
+    inbox = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if (action := _inbox_action(inbox)) and action.allowed:
         return "inbox", (action,)
     said = value if isinstance(value, str) else None
     return "question", (Action(found.node, {}, said, frozenset({"respond"})),)

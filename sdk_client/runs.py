@@ -18,7 +18,6 @@ from urllib.parse import quote
 
 import httpx
 
-from sdk_client.approvals import approvals_in
 from sdk_client.errors import (
     ApprovalNeededError,
     DeadlineExceededError,
@@ -30,6 +29,7 @@ from sdk_client.errors import (
     RunTimedOutError,
 )
 from sdk_client.models import RunHandle, RunResult
+from sdk_client.pauses import approvals_in
 from sdk_client.snapshots import Snapshot, snapshot_of
 from sdk_client.transport import Transport
 

@@ -122,7 +122,7 @@ class Submission:
                     # Not released, the claim would only make the next caller wait, so this must not hide
                     # the cause.
                     with contextlib.suppress(HoldfastError):
-                        await self._claims.release(claim)
+                        await self._claims.release(claim.claim_id, claim.record)
                     raise
             if found := await self._wait_for_claimant(plan, claim):
                 return found

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from sdk_client.approvals import Approval, approvals_in
+from sdk_client.pauses import Approval, approvals_in
 from sdk_client.snapshots import Snapshot, snapshot_of
 from sdk_client.submission import REQUEST_ID_KEY
 from sdk_client.transport import Transport

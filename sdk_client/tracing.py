@@ -7,7 +7,7 @@ They go to whatever tracer provider the application has set. Without one, or wit
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import httpx
@@ -15,11 +15,16 @@ import httpx
 from sdk_client.models import RunHandle
 
 try:
-    from opentelemetry import propagate, trace
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError:
     AVAILABLE = False
 else:
     AVAILABLE = True
+    _inject = TraceContextTextMapPropagator().inject
+    # OTEL_PROPAGATORS may name one that is not installed (b3, xray): no reason to fail or lose the trace.
+    with suppress(ImportError, ValueError):
+        from opentelemetry.propagate import inject as _inject
 
 # As the server names them on its span of the run.
 RUN_ID: Final = "langsmith.run_id"
@@ -45,4 +50,4 @@ def note_run(handle: RunHandle) -> None:
 async def carry(request: httpx.Request) -> None:
     """Send the current trace along with a request; a hook of httpx."""
     if AVAILABLE:
-        propagate.inject(request.headers)
+        _inject(request.headers)

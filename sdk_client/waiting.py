@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
+from sdk_client.begun import runs_begun
 from sdk_client.errors import ConfigurationError, NotFoundError
 from sdk_client.pauses import Approval, approvals_in
 from sdk_client.snapshots import snapshot_of
 from sdk_client.transport import Transport
 
-_PAGE = 100
+_PAGE = 1000  # in one request: between two, threads that are decided on would move others past the next page
+_CHUNK = 50
 _AT_ONCE = 8
 
 
@@ -52,8 +55,10 @@ class Waiting:
                     select=["thread_id", "metadata", "status"],
                 ),
             )
-            for found in await asyncio.gather(*(read(thread) for thread in page)):
-                waiting.extend(found)
+            for start in range(0, len(page), _CHUNK):
+                if len(waiting) < limit:
+                    chunk = page[start : start + _CHUNK]
+                    waiting.extend(chain.from_iterable(await asyncio.gather(*map(read, chunk))))
             if len(page) < _PAGE:
                 break
             offset += _PAGE
@@ -71,11 +76,7 @@ class Waiting:
             return ()
         sdk, thread_id = self._transport.sdk, str(thread["thread_id"])
         metadata = thread.get("metadata") or {}
-        runs = await self._transport.call(
-            "read the thread's runs",
-            lambda: sdk.runs.list(thread_id, limit=1, select=["status", "assistant_id"]),
-            thread_id=thread_id,
-        )
+        runs = await runs_begun(self._transport, thread_id, ["assistant_id"])
         # A cancelled run also leaves its thread "interrupted" with nodes to run; only a run that ended well
         # has paused.
         if not runs or runs[0].get("status") != "success":

@@ -20,6 +20,7 @@ from langgraph_runtime_holdfast.errors import EngineError
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL: Final = "http/protobuf"
+HEADERS: Final = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 LANGSMITH: Final = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING")
 # What load balancers and Prometheus ask for all day.
 UNTRACED: Final = "/(ok|info|metrics)$"
@@ -53,6 +54,7 @@ def tracing_variables(environment: Mapping[str, str]) -> dict[str, str]:
             f"{name}={environment[name]} in the environment or .env cannot be honoured: traces are sent by "
             f"{PROTOCOL}. Unset it, and let the endpoint be the collector's HTTP port, often 4318."
         )
+    _check_address(environment)
     if not _is_installed("opentelemetry.instrumentation.asgi"):
         raise EngineError(
             "OTEL_EXPORTER_OTLP_ENDPOINT in the environment or .env asks for traces, which need "
@@ -65,6 +67,22 @@ def tracing_variables(environment: Mapping[str, str]) -> dict[str, str]:
         # To OpenTelemetry alone; whoever sets them chooses LangSmith, or both.
         wanted |= {"LANGSMITH_TRACING": "true", "LANGSMITH_TRACING_MODE": "otel"}
     return {name: value for name, value in wanted.items() if not environment.get(name)}
+
+
+def _check_address(environment: Mapping[str, str]) -> None:
+    """Refuse what OpenTelemetry would only warn of with each batch, the headers' secrets in the warning."""
+    for name in ENDPOINTS:
+        if environment.get(name) and not environment[name].lower().startswith(("http://", "https://")):
+            raise EngineError(
+                f"{name} in the environment or .env does not begin with http:// or https://. "
+                "Write the address whole, as http://collector:4318."
+            )
+    for name in HEADERS:
+        if any(part.strip() and "=" not in part for part in environment.get(name, "").split(",")):
+            raise EngineError(
+                f"{name} in the environment or .env is not of the form name=value,name=value. "
+                "Separate name and value by =, and write a comma in a value as %2C."
+            )
 
 
 def destinations(environment: Mapping[str, str]) -> Iterator[str]:

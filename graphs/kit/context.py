@@ -32,6 +32,19 @@ class Context(BaseModel):
     max_tokens: Annotated[int, Field(ge=1, description="Of one run, in and out, sub-agents included.")] = (
         1_000_000
     )
+    summarize_past_tokens: Annotated[
+        int,
+        Field(ge=200, description="A longer conversation is summed up for the model; fit it to its window."),
+    ] = 100_000
+    summarize_keep_tokens: Annotated[
+        int, Field(ge=50, description="Of the end of the conversation, which stays as it was said.")
+    ] = 20_000
+    redact_pii: Annotated[
+        bool | None,
+        Field(
+            description="Keep e-mail addresses and card numbers from the model; unset, as the agent has it."
+        ),
+    ] = None
 
 
 def context_of(runtime: Runtime[Any] | ToolRuntime[Any, Any]) -> Context:

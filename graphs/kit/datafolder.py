@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from graphs.kit.offload import in_thread
-from graphs.kit.problems import InputProblem
+from .offload import in_thread
+from .problems import InputProblem
 
 EXAMPLES: Final = Path(__file__).resolve().parent.parent / "examples"
 MAX_FILE_BYTES: Final = 50_000_000

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain.agents import create_agent
-from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.tools import BaseTool, tool
 from langgraph.prebuilt import ToolRuntime
 from langgraph.types import Command
 
-from graphs.kit.context import Context, context_of
-from graphs.kit.middleware import problem_message, standard, unsolved_problem
-from graphs.kit.offline import OfflineChatModel, Rule
-from graphs.kit.state import ToolAgentState, Usage
+from .context import Context, context_of
+from .middleware import problem_message, standard, unsolved_problem
+from .offline import OfflineChatModel, Rule
+from .state import ToolAgentState, Usage
 
 # Telling a graph without checkpoints how to write them is of no effect, and that is meant here.
 warnings.filterwarnings("ignore", message="`durability` has no effect")
@@ -32,8 +32,8 @@ def sub_agent(
     prompt: str,
     tools: Sequence[BaseTool],
     script: Rule,
-    state_schema: type[ToolAgentState],
-    reads: Sequence[str],
+    state_schema: type[ToolAgentState] = ToolAgentState,
+    reads: Sequence[str] = (),
 ) -> BaseTool:
     """Make a sub-agent and return it as a tool.
 
@@ -65,7 +65,8 @@ def sub_agent(
         # It starts from what is spent already, so that one budget holds for all.
         given |= {"messages": [HumanMessage(task)], "usage": before}
         # The run's own durability would be taken over; "sync" waits for a checkpoint that is never made.
-        final = await agent.ainvoke(given, context=context_of(runtime), durability="async")
+        limits = _share(context_of(runtime), before, _at_once(state["messages"]))
+        final = await agent.ainvoke(given, context=limits, durability="async")
         problem = final.get("problem") or unsolved_problem(final["messages"])
         call_id = runtime.tool_call_id or ""
         report = ToolMessage(final["messages"][-1].text, name=name, tool_call_id=call_id)
@@ -74,7 +75,7 @@ def sub_agent(
         return Command(
             update={
                 "result": final.get("result"),
-                "usage": _difference(final.get("usage", before), before),
+                "usage": difference(final.get("usage", before), before),
                 "messages": [report],
             }
         )
@@ -82,7 +83,26 @@ def sub_agent(
     return delegate
 
 
-def _difference(after: Usage, before: Usage) -> Usage:
+def _at_once(messages: Sequence[AnyMessage]) -> int:
+    """How many calls the model made in the step that is carried out."""
+    last = next(each for each in reversed(messages) if isinstance(each, AIMessage))
+    return max(1, len(last.tool_calls))
+
+
+def _share(limits: Context, spent: Usage, at_once: int) -> Context:
+    """How far one of several that work at once may go: none of them knows what the others spend."""
+    tokens = spent.get("input_tokens", 0) + spent.get("output_tokens", 0)
+    before = {
+        "max_model_calls": spent.get("model_calls", 0),
+        "max_tool_calls": spent.get("tool_calls", 0),
+        "max_tokens": tokens,
+    }
+    share = {name: used + (getattr(limits, name) - used) // at_once for name, used in before.items()}
+    return limits.model_copy(update=share)
+
+
+def difference(after: Usage, before: Usage) -> Usage:
+    """What was spent between two usages."""
     return Usage(
         model_calls=after["model_calls"] - before.get("model_calls", 0),
         tool_calls=after["tool_calls"] - before.get("tool_calls", 0),

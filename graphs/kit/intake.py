@@ -15,13 +15,13 @@ from langgraph.graph import END
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from graphs.kit.attachments import File, said_object, take_files
-from graphs.kit.context import Context
-from graphs.kit.datafolder import read_data_file
-from graphs.kit.middleware import Middleware
-from graphs.kit.offload import in_thread
-from graphs.kit.problems import InputProblem, Problem
-from graphs.kit.state import ToolAgentState
+from .attachments import File, said_object, take_files
+from .context import Context
+from .datafolder import read_data_file
+from .middleware import Middleware
+from .offload import in_thread
+from .problems import InputProblem, Problem
+from .state import ToolAgentState
 
 MAX_PROMPT_CHARACTERS: Final = 20_000
 """More than this is data, not a question; it would also fill the context of most models."""
@@ -29,11 +29,33 @@ MAX_PROMPT_CHARACTERS: Final = 20_000
 MAX_JSON_BYTES: Final = 5_000_000
 SHOWN_CHARACTERS: Final = 200
 DATA_ONLY: Final = "Work on the data that I sent."
+NOTHING_SAID: Final = Problem(
+    code="nothing_said",
+    message="There is no message of the user.",
+    cure='Send one: {"messages": [{"role": "user", "content": "…"}]}.',
+)
 NEW_TURN: Final[dict[str, Any]] = {"result": None, "problem": None, "usage": None}
 
-_FILE_NAME: Final = re.compile(r"[\w./-]*\w\.(?:csv|parquet|stl|json)\b", re.IGNORECASE)
+# Only from where a name may begin: tried at each letter, a long word would take the time of its square.
+_FILE_NAME: Final = re.compile(r"(?<![\w./-])[\w./-]*\w\.(?:csv|parquet|stl|json)\b", re.IGNORECASE)
 
 Check = Callable[[Any], Awaitable[dict[str, Any]]]
+
+
+class NewTurn(Middleware):
+    """The intake of an agent that takes messages and nothing else; what they hold is for the model to see."""
+
+    @hook_config(can_jump_to=["end"])
+    async def abefore_agent(self, state: ToolAgentState, runtime: Runtime[Context]) -> dict[str, Any]:
+        """Clear the last turn's results, and end the run at once where nothing, or too much, was said."""
+        said = said_now(state["messages"]) if "messages" in state else []
+        if not said:
+            return _refused(InputProblem(**NOTHING_SAID), [])
+        try:
+            check_prompt(said)
+        except InputProblem as problem:
+            return _refused(problem, cut_overlong(said))
+        return NEW_TURN
 
 
 class Intake(Middleware):
@@ -56,29 +78,32 @@ class Intake(Middleware):
         said = said_now(state["messages"]) if "messages" in state else []
         messages: list[AnyMessage] = []
         try:
-            files, without_files = await in_thread(take_files, said)
+            files, without_files, unreadable = await in_thread(take_files, said)
             messages += without_files
             by_id = {message.id: message for message in without_files}
             said = [by_id.get(message.id, message) for message in said]
+            if unreadable:
+                raise unreadable
             check_prompt(said)
             update: dict[str, Any] = {}
             for file in files:
                 update |= await in_thread(self._accept, file)
             update |= await self._check({**state, **update})
         except InputProblem as problem:
-            answer = AIMessage(str(problem))
-            # Left whole, an overlong message would be checkpointed again at every later turn.
-            messages += cut_overlong(said)
-            return {
-                **NEW_TURN,
-                "problem": problem.problem,
-                "messages": [*messages, answer],
-                "jump_to": "end",
-            }
+            return _refused(problem, [*messages, *cut_overlong(said)])
         # Data without a question still starts a turn; the offline rules and real models both need to see one.
         if not any(message.text.strip() for message in said):
             messages.append(HumanMessage(DATA_ONLY))
         return {**NEW_TURN, **update, "messages": messages}
+
+
+def _refused(problem: InputProblem, messages: Sequence[AnyMessage]) -> dict[str, Any]:
+    return {
+        **NEW_TURN,
+        "problem": problem.problem,
+        "messages": [*messages, AIMessage(str(problem))],
+        "jump_to": "end",
+    }
 
 
 def json_intake(
@@ -169,7 +194,7 @@ def check_prompt(said: Sequence[HumanMessage]) -> None:
 
 
 def cut_overlong(said: Sequence[HumanMessage]) -> list[HumanMessage]:
-    """Those messages that are too long, cut."""
+    """Those messages that are too long, cut: whole, they would be checkpointed again at every later turn."""
     return [
         HumanMessage(
             f"{message.text[:SHOWN_CHARACTERS]} … (cut, {len(message.text):,} characters)", id=message.id

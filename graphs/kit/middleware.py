@@ -1,5 +1,7 @@
 """The middleware that every agent has, in its order: `standard()`.
 
+Summarize      sums up the older part of a long conversation for the model; the transcript stays whole
+Redact         keeps e-mail addresses and card numbers from the provider, where that is wanted
 ChooseModel    the assistant's model, temperature and prompt, or the deployment's
 Budget         counts calls and tokens into `usage`, and ends a run that has spent too many
 RetryModel     tries a failed call again, and tells callers what a lasting failure means
@@ -9,7 +11,6 @@ ToolRetry      LangChain's own, for transient faults only
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -21,30 +22,42 @@ from langchain.agents.middleware import (
     ToolCallRequest,
     ToolRetryMiddleware,
 )
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AIMessage, AnyMessage, SystemMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from graphs.kit.context import Context, context_of
-from graphs.kit.failures import ModelFailedError, patiently
-from graphs.kit.history import with_every_call_answered
-from graphs.kit.model import OFFLINE, model_name, named_model, settings_of
-from graphs.kit.offline import this_turn
-from graphs.kit.offload import OffloadTimeoutError
-from graphs.kit.policies import is_transient
-from graphs.kit.problems import InputProblem, Problem
-from graphs.kit.state import ToolAgentState, Usage, add_usage
+from .answers import Flaw, cut_of, flaw_of, give_ids, refusal_of, whole
+from .context import Context, context_of
+from .failures import patiently
+from .history import acceptable
+from .model import OFFLINE, model_name, settings_of, with_fallback
+from .offline import this_turn
+from .offload import OffloadTimeoutError
+from .policies import is_transient
+from .privacy import Redact
+from .problems import InputProblem, Problem
+from .spending import overspent, usage_of
+from .state import ToolAgentState, Usage, add_usage
+from .summary import Summarize
 
-UNREADABLE_ANSWERS: Final = 3
+USELESS_ANSWERS: Final = 3
 
 Middleware = AgentMiddleware[Any, Context, Any]
 Request = ModelRequest[Context]
 Ask = Callable[[Request], Awaitable[ModelResponse[Any]]]
 
 
-def standard() -> list[Middleware]:
-    """The middleware of an agent or sub-agent; an agent's own goes before it."""
+def standard(*, redact_pii: bool = False) -> list[Middleware]:
+    """The middleware of an agent or sub-agent; an agent's own goes before it.
+
+    Args:
+        redact_pii: Whether personal data is kept from the provider where the assistant says nothing of it.
+    """
+    redact = Redact(wanted=redact_pii)
     return [
+        Summarize(redact),
+        redact,
         ChooseModel(),
         Budget(),
         RetryModel(),
@@ -67,16 +80,8 @@ class ChooseModel(Middleware):
         name = wanted.model or model_name()
         if name == OFFLINE:
             return await handler(request)
-        request = request.override(
-            messages=with_every_call_answered(request.messages), model_settings=settings_of(wanted)
-        )
-        fallback = os.environ.get("MODEL_FALLBACK", "").strip()
-        try:
-            return await handler(request.override(model=await named_model(name)))
-        except ModelFailedError:
-            if not fallback:
-                raise
-        return await handler(request.override(model=await named_model(fallback)))
+        request = request.override(messages=acceptable(request.messages), model_settings=settings_of(wanted))
+        return await with_fallback(name, lambda model: handler(request.override(model=model)))
 
 
 class RetryModel(Middleware):
@@ -84,7 +89,13 @@ class RetryModel(Middleware):
 
     async def awrap_model_call(self, request: Request, handler: Ask) -> ModelResponse[Any]:
         """Call until it answers, or raise ModelFailedError."""
-        return await patiently(lambda: handler(request))
+
+        async def call() -> ModelResponse[Any]:
+            response = await handler(request)
+            whole(_answer_of(response))
+            return response
+
+        return await patiently(call)
 
 
 class Budget(Middleware):
@@ -97,30 +108,29 @@ class Budget(Middleware):
         spent = add_usage(state.get("usage"), Usage())
         used = Usage()
         original = request
-        for _ in range(UNREADABLE_ANSWERS):
+        flaw: Flaw | None = None
+        for _ in range(USELESS_ANSWERS):
             # Before the call: it must fit. After it: an answer is kept whatever it cost, calls are not.
-            if problem := _overspent(add_usage(add_usage(spent, used), Usage(model_calls=1)), limits):
+            if problem := overspent(add_usage(add_usage(spent, used), Usage(model_calls=1)), limits):
                 return _end(problem, used)
             response = await handler(request)
-            answer = next(each for each in response.result if isinstance(each, AIMessage))
+            answer = _answer_of(response)
             used = add_usage(used, usage_of(answer))
-            if answer.invalid_tool_calls:
+            if refusal := refusal_of(answer):
+                return _end(refusal, used)
+            if flaw := flaw_of(answer):
                 # Nothing of it is done or kept: no provider takes back what it cannot read itself.
-                request = _with_complaint(original, answer)
+                request = _with_instructions(original, flaw.complaint)
                 continue
-            used = add_usage(used, Usage(tool_calls=len(answer.tool_calls)))
-            problem = _overspent(add_usage(spent, used), limits)
-            if answer.tool_calls and problem:
+            give_ids(answer)
+            used = add_usage(used, Usage(tool_calls=_tool_calls(request, answer)))
+            problem = overspent(add_usage(spent, used), limits)
+            if answer.tool_calls and problem and response.structured_response is None:
                 return _end(problem, used)
-            return ExtendedModelResponse(response, Command(update={"usage": used}))
-        return _end(
-            Problem(
-                code="unreadable_tool_calls",
-                message=f"The model called tools with unreadable arguments, {UNREADABLE_ANSWERS} times.",
-                cure="Ask again in other words, or use another model.",
-            ),
-            used,
-        )
+            cut = {"problem": cut} if (cut := cut_of(answer)) else {}
+            return ExtendedModelResponse(response, Command(update={"usage": used, **cut}))
+        assert flaw is not None
+        return _end(flaw.problem, used)
 
 
 class AnswerProblems(Middleware):
@@ -156,28 +166,26 @@ def problem_message(problem: Problem, *, name: str, tool_call_id: str) -> ToolMe
 
 
 def unsolved_problem(messages: Sequence[AnyMessage]) -> Problem | None:
-    """The first problem of this turn that no later call of the same tool has solved."""
+    """The first problem of this turn that no later call of the same tool has solved.
+
+    A call of what is no tool, or with arguments that fit none, is solved by any call that works.
+    """
     last: dict[str | None, Problem | None] = {}
+    misused: Problem | None = None
     for message in this_turn(messages):
-        if isinstance(message, ToolMessage):
-            last[message.name] = message.artifact if message.status == "error" else None
-    return next((problem for problem in last.values() if problem), None)
-
-
-def _overspent(usage: Usage, limits: Context) -> Problem | None:
-    spent = {
-        "model calls": (usage["model_calls"], limits.max_model_calls),
-        "tool calls": (usage["tool_calls"], limits.max_tool_calls),
-        "tokens": (usage["input_tokens"] + usage["output_tokens"], limits.max_tokens),
-    }
-    for what, (wanted, most) in spent.items():
-        if wanted > most:
-            return Problem(
-                code="budget_spent",
-                message=f"The run was ended before its answer: {most:,} {what} are the most it may take.",
-                cure="Ask for less at once, or raise the limit in the assistant's context.",
+        if not isinstance(message, ToolMessage):
+            continue
+        if message.status != "error":
+            last[message.name] = misused = None
+        elif message.artifact:
+            last[message.name] = message.artifact
+        else:
+            misused = Problem(
+                code="tool_misused",
+                message=f"The model could not use its tools. {message.text[:300]}",
+                cure="Ask again in other words, or use another model.",
             )
-    return None
+    return next((problem for problem in last.values() if problem), misused)
 
 
 def _end(problem: Problem, used: Usage) -> ExtendedModelResponse[Any]:
@@ -188,23 +196,15 @@ def _end(problem: Problem, used: Usage) -> ExtendedModelResponse[Any]:
     )
 
 
-def usage_of(answer: AIMessage) -> Usage:
-    """What one answer of the model has cost."""
-    told = answer.usage_metadata
-    return Usage(
-        model_calls=1,
-        input_tokens=told["input_tokens"] if told else 0,
-        output_tokens=told["output_tokens"] if told else 0,
-    )
+def _answer_of(response: ModelResponse[Any]) -> AIMessage:
+    return next(each for each in response.result if isinstance(each, AIMessage))
 
 
-def _with_complaint(request: Request, answer: AIMessage) -> Request:
-    names = ", ".join(sorted({str(call.get("name")) for call in answer.invalid_tool_calls}))
-    complaint = (
-        f"Your last attempt called {names} with arguments that are no JSON object, so nothing was done. "
-        "Call again with valid JSON."
-    )
-    return _with_instructions(request, complaint)
+def _tool_calls(request: Request, answer: AIMessage) -> int:
+    # An answer of a given shape comes as a call, but calls nothing.
+    asked = request.response_format
+    shapes = {spec.name for spec in asked.schema_specs} if isinstance(asked, ToolStrategy) else set()
+    return sum(call["name"] not in shapes for call in answer.tool_calls)
 
 
 def _with_instructions(request: Request, more: str) -> Request:

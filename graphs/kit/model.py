@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from langchain.chat_models import init_chat_model
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
-from langgraph.runtime import Runtime
 
-from graphs.kit.context import Context, context_of
-from graphs.kit.failures import ModelFailedError, patiently
-from graphs.kit.offline import OfflineChatModel, Rule
-from graphs.kit.offload import in_thread
-from graphs.kit.policies import MODEL_TIMEOUT_SECONDS
+from .context import Context
+from .failures import ModelFailedError
+from .offload import in_thread
+from .policies import MODEL_TIMEOUT_SECONDS
+
+T = TypeVar("T")
 
 OFFLINE: Final = "offline"
 
@@ -51,27 +50,15 @@ async def named_model(name: str) -> BaseChatModel:
     return models[name]
 
 
-async def ask_model(
-    rule: Rule, said: Sequence[BaseMessage], runtime: Runtime[Any], **config: Any
-) -> AIMessage:
-    """Ask the assistant's model, or the deployment's, in a node of a graph that is written by hand.
-
-    Args:
-        rule: What the offline model does; a real model decides by itself.
-        said: The conversation.
-        runtime: The node's runtime.
-        config: Keys of the call's RunnableConfig, for example `tags`.
-
-    Raises:
-        ModelFailedError: The provider refuses or stays away, or its package or key is missing.
-    """
-    context = context_of(runtime)
-    name = context.model or model_name()
-    model = OfflineChatModel(rule=rule) if name == OFFLINE else await named_model(name)
-    bound = model.bind(**({} if name == OFFLINE else settings_of(context)))
-    messages = list(said) if not context.prompt else [SystemMessage(context.prompt), *said]
-    asked: Any = config
-    return await patiently(lambda: bound.ainvoke(messages, asked))
+async def with_fallback(name: str, call: Callable[[BaseChatModel], Awaitable[T]]) -> T:
+    """Call with this model, and if it fails with the one of MODEL_FALLBACK, where that is set."""
+    fallback = os.environ.get("MODEL_FALLBACK", "").strip()
+    try:
+        return await call(await named_model(name))
+    except ModelFailedError:
+        if not fallback:
+            raise
+    return await call(await named_model(fallback))
 
 
 def settings_of(context: Context) -> dict[str, Any]:

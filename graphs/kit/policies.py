@@ -6,6 +6,7 @@ bug, or a computation that took too long gives the same result again, so it is f
 
 from __future__ import annotations
 
+import math
 import time
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -49,10 +50,13 @@ def retry_after_seconds(error: BaseException) -> float | None:
     """How long the other side asks to wait before the next attempt, if it does."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     told = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(told))
-    except ValueError:
-        pass
+    for name, unit_seconds in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit_seconds
+        except ValueError:
+            continue
+        if not math.isnan(seconds):
+            return max(0.0, seconds)
     try:
         return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
     except ValueError:

@@ -15,7 +15,7 @@ from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict
 
 # Pydantic, and so the server's schemas, cannot read the TypedDict of `typing` before Python 3.12.
-from graphs.kit.problems import Problem
+from .problems import Problem
 
 
 class Usage(TypedDict, total=False):

@@ -1,57 +1,81 @@
 """The support agent: no reply but a trivial one leaves without a human's decision.
 
-    START → intake → triage → writer → propose → human_approval → send_reply or leave_unanswered → END
-                                ↑______feedback_______|
+    START → intake → recall → classify → look_up_policy → draft ⇄ check_compliance
+        → propose → human_approval → send_reply or leave_unanswered → remember → END
+             ↑____feedback: draft____|
 
-Two sub-agents, each a graph of its own: `triage` (classify → look_up_policy) and `writer` (draft ⇄
-check_compliance). A trivial reply skips the human. A thread is one conversation.
+A trivial reply skips the human. A thread is one conversation; what outlasts it is in `memory.py`.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from typing import Any, Final
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
-from langgraph.constants import TAG_NOSTREAM
+from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
-from typing_extensions import TypedDict
 
+from graphs.kit.ask import Answer, ask, asker
 from graphs.kit.context import Context
-from graphs.kit.effects import once
+from graphs.kit.effects import effect_key, once
 from graphs.kit.intake import intake_node
-from graphs.kit.middleware import usage_of
-from graphs.kit.model import ask_model
 from graphs.kit.policies import MODEL_TIMEOUT_SECONDS, TOOL_TIMEOUT_SECONDS, TRANSIENT_RETRY
-from graphs.kit.problems import InputProblem
-from graphs.support import prompts
+from graphs.kit.problems import InputProblem, Problem
+from graphs.support import memory, prompts
 from graphs.support.answers import read_answer
-from graphs.support.policy_book import CATEGORIES, OTHER, look_up
-from graphs.support.review import ACTION, ask, check_reply, mask, proposed
-from graphs.support.state import NEW_TURN, State, customer_text, forget_proposals, proposal_id
+from graphs.support.policy_book import OTHER, look_up
+from graphs.support.review import ACTION, check_reply, mask, proposed, question
+from graphs.support.state import (
+    NEW_TURN,
+    State,
+    asked_before,
+    customer_text,
+    forget_proposals,
+    proposal_id,
+)
 
 SENT: Final = ("support", "sent")  # the store's namespace from which a mail or chat bridge takes replies
 MAX_TRIVIAL_CHARACTERS: Final = 200  # a longer message says more than its keywords do
-# A draft must not reach a front end as text: only an approved reply is for the customer.
-_UNSTREAMED: Final[Any] = {"tags": [TAG_NOSTREAM]}
+MAX_CUSTOMER_CHARACTERS: Final = 200
+
+sorter = asker("sorter", prompt=prompts.SORTER, script=prompts.sort, shape=prompts.Sorted)
+writer = asker("writer", prompt=prompts.WRITER, script=prompts.write)
 
 
 async def check_input(state: State) -> dict[str, Any]:
-    """Refuse a turn without text."""
+    """Refuse a turn without text, or a customer's name that is none."""
+    customer = state.get("customer")
+    if customer is not None and not (
+        isinstance(customer, str) and 0 < len(customer) <= MAX_CUSTOMER_CHARACTERS
+    ):
+        message = f"The 'customer' must be a text of 1 to {MAX_CUSTOMER_CHARACTERS} characters."
+        raise InputProblem(
+            "invalid_customer", message, "Send the id by which you know the customer, or none."
+        )
     if not customer_text(state.get("messages", [])):
         cure = "Send a message with text: {'messages': [{'role': 'user', 'content': …}]}."
         raise InputProblem("empty_message", "The customer's message is empty.", cure)
     return {**NEW_TURN, "messages": forget_proposals(state["messages"])}
 
 
-async def classify(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
-    """Sort the message into a category; what the model invents counts as `other`."""
-    said = [SystemMessage(prompts.CLASSIFIER), HumanMessage(mask(customer_text(state["messages"])))]
-    answer = await ask_model(prompts.classify, said, runtime, **_UNSTREAMED)
-    category = answer.text.strip("\"'.` \n").lower()
-    return {"category": category if category in CATEGORIES else OTHER, "usage": usage_of(answer)}
+async def recall(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Fetch what is known of the customer, once a turn, in the name of whoever sent it."""
+    room = memory.room_of(runtime, state.get("customer"))
+    known = await memory.recall(runtime.store, room, mask(customer_text(state["messages"])))
+    return {"room": room, "remembered": known}
+
+
+async def classify(state: State, runtime: Runtime[Context]) -> Command[str]:
+    """Sort the message; what the model cannot sort counts as `other`."""
+    answer = await ask(sorter, mask(customer_text(state["messages"])), state, runtime)
+    if answer.problem:
+        return _out_of_budget(state, answer, answer.problem)
+    found = answer.shaped or prompts.Sorted(category=OTHER)
+    update = {"category": found.category, "wish": found.wish and mask(found.wish), "usage": answer.usage}
+    return Command(goto="look_up_policy", update=update)
 
 
 async def look_up_policy(state: State) -> dict[str, Any]:
@@ -65,13 +89,28 @@ def is_trivial(state: State) -> bool:
     return short and all(policy["auto_reply"] for policy in state["policy"]) and not state["decision"]
 
 
-async def draft(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+async def draft(state: State, runtime: Runtime[Context]) -> Command[str]:
     """Write the reply, or write it anew after feedback or findings."""
     if is_trivial(state):
         # Nobody reads it before it leaves, so it is the policy's own words, whatever model is in use.
-        return {"draft": prompts.write(prompts.brief(state))}
-    answer = await ask_model(prompts.write, prompts.brief(state), runtime, **_UNSTREAMED)
-    return {"draft": answer.text.strip(), "usage": usage_of(answer)}
+        plain = prompts.compose(prompts.brief({**state, "remembered": {}}))
+        return Command(goto="check_compliance", update={"draft": plain})
+    answer = await ask(writer, prompts.brief(state), state, runtime)
+    if answer.problem:
+        return _out_of_budget(state, answer, answer.problem)
+    return Command(goto="check_compliance", update={"draft": answer.text, "usage": answer.usage})
+
+
+def _out_of_budget(state: State, answer: Answer, problem: Problem) -> Command[str]:
+    """End the run with the problem; but a draft that is there stays the reviewer's to decide on."""
+    said = f"{problem['message']} {problem['cure']}"
+    if state["draft"]:
+        decision = {"type": "unusable", "note": f"The draft cannot be written anew. {said}"}
+        compliance = {"findings": check_reply(state["draft"], state["policy"]), "sent_back_for": []}
+        kept = {"decision": decision, "compliance": compliance, "usage": answer.usage}
+        return Command(goto="propose", update=kept)
+    message = AIMessage(said, id=proposal_id(state["messages"]), name="note")
+    return Command(goto=END, update={"problem": problem, "usage": answer.usage, "messages": [message]})
 
 
 async def check_compliance(state: State) -> Command[str]:
@@ -79,12 +118,9 @@ async def check_compliance(state: State) -> Command[str]:
     before = state["compliance"].get("findings", [])
     findings = check_reply(state["draft"], state["policy"])
     verdict = {"findings": findings, "sent_back_for": before}
-    return Command(goto="draft" if findings and not before else END, update={"compliance": verdict})
-
-
-def after_writing(state: State) -> str:
-    """Only a trivial reply that keeps every rule goes without a human."""
-    return "send_reply" if is_trivial(state) and not state["compliance"]["findings"] else "propose"
+    # Only a trivial reply that keeps every rule goes without a human.
+    onward = "send_reply" if is_trivial(state) and not findings else "propose"
+    return Command(goto="draft" if findings and not before else onward, update={"compliance": verdict})
 
 
 async def propose(state: State) -> dict[str, Any]:
@@ -100,7 +136,7 @@ async def propose(state: State) -> dict[str, Any]:
 async def human_approval(state: State) -> dict[str, Any]:
     """Wait for a reviewer; an answer that cannot be used comes back here, to ask again and say why."""
     # Nothing here may have an effect: a resume runs this node again from its top.
-    answer = interrupt(ask(state))
+    answer = interrupt(question(state))
     try:
         return read_answer(answer)
     except ValueError as error:
@@ -110,7 +146,7 @@ async def human_approval(state: State) -> dict[str, Any]:
 
 def after_approval(state: State) -> str:
     """Do what the reviewer decided."""
-    steps = {"approve": "send_reply", "edit": "send_reply", "respond": "writer", "reject": "leave_unanswered"}
+    steps = {"approve": "send_reply", "edit": "send_reply", "respond": "draft", "reject": "leave_unanswered"}
     return steps.get(state["decision"]["type"], "human_approval")
 
 
@@ -144,48 +180,54 @@ async def leave_unanswered(state: State) -> dict[str, Any]:
     return {"result": {"reply": outcome}, "messages": [note]}
 
 
-class Case(TypedDict, total=False):
-    """What the sub-agents are given: all but the usage, so that theirs alone is added to it."""
+async def remember(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    """Keep what was decided, and what the customer wishes, for their next conversation."""
+    reply = state["result"]["reply"]
+    case = {
+        "on": dt.datetime.now(dt.UTC).date().isoformat(),
+        "asked": mask(asked_before(state["messages"])),
+        "category": reply["category"],
+        "decision": reply["decision"],
+        "reply": mask(reply["text"] or ""),
+    }
+    key = effect_key(runtime, "remember")
+    await memory.remember(runtime.store, state.get("room"), key, case, state.get("wish"))
+    return {}
 
-    messages: list[AnyMessage]
-    category: str
-    policy: list[dict[str, Any]]
-    draft: str
-    compliance: dict[str, list[str]]
-    decision: dict[str, Any]
 
-
-_triage = (
-    StateGraph(State, context_schema=Context, input_schema=Case)
-    .add_node("classify", classify, retry_policy=TRANSIENT_RETRY, timeout=MODEL_TIMEOUT_SECONDS)
-    .add_node("look_up_policy", look_up_policy)
-    .add_edge(START, "classify")
-    .add_edge("classify", "look_up_policy")
-    .compile(name="triage")
-)
-_writer = (
-    StateGraph(State, context_schema=Context, input_schema=Case)
-    .add_node("draft", draft, retry_policy=TRANSIENT_RETRY, timeout=MODEL_TIMEOUT_SECONDS)
-    .add_node("check_compliance", check_compliance, destinations=("draft", END))
-    .add_edge(START, "draft")
-    .add_edge("draft", "check_compliance")
-    .compile(name="writer")
-)
 graph = (
     StateGraph(State, context_schema=Context)
-    .add_node("intake", intake_node(check_input, accepted="triage"), destinations=("triage", END))
-    .add_node("triage", _triage)
-    .add_node("writer", _writer)
+    .add_node("intake", intake_node(check_input, accepted="recall"), destinations=("recall", END))
+    .add_node("recall", recall, retry_policy=TRANSIENT_RETRY, timeout=TOOL_TIMEOUT_SECONDS)
+    .add_node(
+        "classify",
+        classify,
+        retry_policy=TRANSIENT_RETRY,
+        timeout=MODEL_TIMEOUT_SECONDS,
+        destinations=("look_up_policy", END),
+    )
+    .add_node("look_up_policy", look_up_policy)
+    .add_node(
+        "draft",
+        draft,
+        retry_policy=TRANSIENT_RETRY,
+        timeout=MODEL_TIMEOUT_SECONDS,
+        destinations=("check_compliance", "propose", END),
+    )
+    .add_node("check_compliance", check_compliance, destinations=("draft", "propose", "send_reply"))
     .add_node("propose", propose)
     .add_node("human_approval", human_approval)
     .add_node("send_reply", send_reply, retry_policy=TRANSIENT_RETRY, timeout=TOOL_TIMEOUT_SECONDS)
     .add_node("leave_unanswered", leave_unanswered)
+    .add_node("remember", remember, retry_policy=TRANSIENT_RETRY, timeout=TOOL_TIMEOUT_SECONDS)
     .add_edge(START, "intake")
-    .add_edge("triage", "writer")
-    .add_conditional_edges("writer", after_writing, ["send_reply", "propose"])
+    .add_edge("recall", "classify")
+    .add_edge("look_up_policy", "draft")
     .add_edge("propose", "human_approval")
     .add_conditional_edges(
-        "human_approval", after_approval, ["send_reply", "writer", "leave_unanswered", "human_approval"]
+        "human_approval", after_approval, ["send_reply", "draft", "leave_unanswered", "human_approval"]
     )
+    .add_edge("send_reply", "remember")
+    .add_edge("leave_unanswered", "remember")
     .compile(name="support")
 )

@@ -69,7 +69,7 @@ def proposed(state: State) -> dict[str, Any]:
     return {"reply": state["draft"], "category": state["category"]}
 
 
-def ask(state: State) -> dict[str, Any]:
+def question(state: State) -> dict[str, Any]:
     """Build the interrupt's value: LangChain's `HITLRequest`, and what agent inboxes read instead of it.
 
     The keys beside it are no part of a HITLRequest: agent-inbox takes the arguments from `arguments`, and
@@ -80,6 +80,7 @@ def ask(state: State) -> dict[str, Any]:
         "The last answer was not usable": decision["note"] if decision.get("type") == "unusable" else None,
         # Masked: the reviewer needs the case, and inboxes and their logs are no place for card numbers.
         "Customer": mask(customer_text(state["messages"]))[:1_000],
+        "Wishes of the customer": "; ".join(state.get("remembered", {}).get("wishes", [])),
         "Policies": ", ".join(f"{policy['id']} ({policy['title']})" for policy in state["policy"]),
         "Compliance objects": " ".join(compliance["findings"]),
         "Rewritten, because": " ".join(compliance["sent_back_for"]),

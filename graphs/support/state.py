@@ -12,6 +12,12 @@ from graphs.kit.state import AgentState
 class State(AgentState, total=False):
     """The conversation (`messages`), and the present turn's way through the desk."""
 
+    customer: (
+        str | None
+    )  # whose conversation it is, as the caller knows them; without it nothing is remembered
+    room: str | None  # under what name the customer is remembered
+    remembered: dict[str, list[Any]]  # wishes, and what was decided before in cases
+    wish: str | None  # what the customer said that they always want
     category: str
     policy: list[dict[str, Any]]
     draft: str
@@ -34,6 +40,11 @@ def customer_text(messages: list[AnyMessage]) -> str:
     """What the customer wrote since the last reply, all of it: several messages may be waiting."""
     written = [message.text for message in open_turn(messages) if isinstance(message, HumanMessage)]
     return "\n".join(written).strip()
+
+
+def asked_before(messages: list[AnyMessage]) -> str:
+    """What the customer wrote before the reply that ends the messages."""
+    return customer_text(messages[:-1])
 
 
 def is_proposal(message: AnyMessage) -> bool:

@@ -45,7 +45,7 @@ graph: CompiledStateGraph[Any, Context, Any, Any] = create_agent(
     OfflineChatModel(rule=script),
     [size_trial, compare_groups, judge_look],
     system_prompt=PROMPT,
-    middleware=[json_intake(tuple(MODELS), check_sections, nothing=NOTHING), *standard()],
+    middleware=[json_intake(tuple(MODELS), check_sections, nothing=NOTHING), *standard(redact_pii=True)],
     state_schema=State,
     context_schema=Context,
     name="trials",

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 
 from sdk_client.answers import checked_answer
 from sdk_client.cli.execute import AsJson, execute, on_interrupt, watch_command
-from sdk_client.cli.inputs import read_object
+from sdk_client.cli.inputs import read_object, refuse_constant
 from sdk_client.cli.output import Output, plain_table, printable
 from sdk_client.cli.pauses import edit_diff, show_pause
 from sdk_client.cli.render import age
@@ -26,8 +27,10 @@ app = typer.Typer(
     help="List what waits for a human, and decide on it, each exactly once.", no_args_is_help=True
 )
 
-WIDTH_BEFORE_WHAT = 72
-"""Columns that thread, agent, action and age take at most, as agents are usually named."""
+LONGEST_NAME = 24
+"""Columns of an agent's or an action's name in the list."""
+GAP = 3
+"""Columns that rich leaves between two of a table."""
 
 Thread = Annotated[str, typer.Argument(metavar="THREAD", help="The thread that waits.")]
 By = Annotated[
@@ -67,7 +70,7 @@ def list_waiting(
         if not waiting:
             output.say("Nothing waits for a human.")
             return
-        output.answers.print(_table(waiting, output.answers.width))
+        show_list(output, waiting)
         if len(waiting) == limit:
             output.note(f"There may be more than {limit}; --limit shows them.")
         output.note("Look at one with: holdfast approvals show THREAD")
@@ -169,6 +172,25 @@ def respond(
     _decide(context, as_json, thread, made, no_wait, deadline)
 
 
+@app.command()
+def reopen(
+    context: typer.Context,
+    thread: Thread,
+    by: By = None,
+    deadline: Deadline = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask again where a wrong answer, sent by another interface, or a stopped run ended the pause."""
+
+    async def work(client: Client, output: Output) -> None:
+        thread_id = check_uuid(thread, "thread")
+        run = await client.approvals.reopen(thread_id, reopened_by=by or _user_name())
+        output.note(f"asking again on thread {thread_id}")
+        await wait_for(client, output, run, deadline, live=False)
+
+    execute(context, as_json, work)
+
+
 @dataclass(frozen=True)
 class Made:
     """A decision, as the command line has it."""
@@ -268,7 +290,7 @@ def _answer(text: str | None, value: str | None) -> Any:
     if value is None:
         return text
     try:
-        return json.loads(value)
+        return json.loads(value, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"--value is not JSON: {error}") from error
 
@@ -280,18 +302,33 @@ def _user_name() -> str:
         raise ConfigurationError("your user has no name here; say who decides with --by NAME") from error
 
 
-def _table(waiting: Sequence[Approval], width: int) -> Table:
-    table = plain_table()
-    for name in ("thread", "agent", "action", "waiting", "what"):
-        table.add_column(name, no_wrap=True)
+def show_list(output: Output, waiting: Sequence[Approval]) -> None:
+    """Print a line for each pause; a narrow terminal folds it, since the next command needs the whole id."""
+    rows = _rows(waiting)
+    before = sum(max(map(cell_len, column)) + GAP for column in [*zip(*rows, strict=True)][:-1])
+    output.answers.width = max(output.answers.width, before)
+    output.answers.print(_table(rows, output.answers.width - before))
+
+
+def _rows(waiting: Sequence[Approval]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("thread", "agent", "action", "waiting", "what")]
     for one in waiting:
-        what = " ".join((one.description or "").split())
-        table.add_row(
-            one.thread_id,
-            printable(one.graph_id or one.assistant_id),
-            printable(one.action),
-            age(one.created_at),
-            # Cut here, since rich would cut the ids along with it.
-            printable(what)[: max(0, width - WIDTH_BEFORE_WHAT)],
-        )
+        names = (one.graph_id or one.assistant_id, one.action, " ".join((one.description or "").split()))
+        agent, action, what = map(printable, names)
+        short = (_cut(agent, LONGEST_NAME), _cut(action, LONGEST_NAME))
+        rows.append((one.thread_id, *short, age(one.created_at), what))
+    return rows
+
+
+def _table(rows: Sequence[Sequence[str]], width_of_what: int) -> Table:
+    table = plain_table()
+    for name in rows[0]:
+        table.add_column(name, no_wrap=True)
+    for row in rows[1:]:
+        # Cut here, since rich would cut the ids along with it.
+        table.add_row(*row[:-1], _cut(row[-1], width_of_what))
     return table
+
+
+def _cut(text: str, width: int) -> str:
+    return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)) + "…" * (width > 0)

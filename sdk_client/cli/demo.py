@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import typer
 
-from sdk_client.approvals import Approval
 from sdk_client.cli.demo_table import Board, Row, fit
 from sdk_client.cli.examples import DEFAULT_FOLDER, load_examples
 from sdk_client.cli.execute import AsJson, execute
@@ -24,6 +23,7 @@ from sdk_client.cli.render import final_text
 from sdk_client.client import Client
 from sdk_client.errors import AlreadyDecidedError, ApprovalNeededError, HoldfastError, RunFailedError
 from sdk_client.models import RunHandle, RunResult
+from sdk_client.pauses import Approval
 
 READY_SECONDS = 10.0
 APPROVER = "demo"

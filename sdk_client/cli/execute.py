@@ -46,7 +46,7 @@ def execute(context: typer.Context, as_json: bool, work: Work, *, json_lines: bo
     """
     output = Output(as_json=as_json, debug=bool(context.obj))
     _tell_of_retries(output)
-    if untraced := send_traces():
+    if untraced := send_traces(output.note):
         output.note(untraced)
     try:
         code = asyncio.run(_with_client(work, output, context.command_path)) or ExitCode.OK

@@ -59,7 +59,7 @@ def parse_object(text: str, place: str) -> dict[str, Any]:
         ConfigurationError: It is not JSON, or not an object.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=refuse_constant)
     except json.JSONDecodeError as error:
         raise ConfigurationError(
             f"{place} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
@@ -95,8 +95,8 @@ def _read_text(source: str, option: str) -> tuple[str, str]:
         raise ConfigurationError(f"{option}: {place} cannot be read: {error}") from error
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    # Python reads NaN and Infinity; JSON has neither and the server would refuse the whole request.
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which Python reads though JSON has neither: they would arrive as null."""
     raise ValueError(f"{name} is no JSON number; use null")
 
 

@@ -24,8 +24,11 @@ WIDTH_WITHOUT_TERMINAL = 160
 """Columns. Rich takes 80 for a pipe, at which our tables would be cut."""
 
 # Control characters, and those that reorder text: what an agent wrote could otherwise clear the screen of the
-# person who approves it, or show something else than what will be sent.
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# person who approves it, or show something else than what will be sent. So could what nobody sees (joiners
+# aside, which many languages are written with).
+_UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
+)
 
 
 class ExitCode(IntEnum):

@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sdk_client.approvals import Action, Approval, Decision
 from sdk_client.cli.output import Output, plain_table, printable
 from sdk_client.cli.render import MAX_TEXT, show_outline
+from sdk_client.decisions import Decision
+from sdk_client.pauses import Action, Approval
 
 EDITED_FILE = "edited.json"
 
@@ -120,9 +121,19 @@ def _show_args(output: Output, approval: Approval, action: Action) -> None:
 
 
 def _arg_lines(name: str, value: Any) -> list[str]:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    lines = text.splitlines() or [""]
+    plain = isinstance(value, str) and not _reads_as_json(value)
+    text = value if plain else json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    lines = text.replace("\r\n", "\n").split("\n")  # at nothing else, which shows as what it is
     return [f"{name}: {text}"] if len(lines) == 1 else [f"{name}:", *(f"  {line}" for line in lines)]
+
+
+def _reads_as_json(text: str) -> bool:
+    """Whether a text shown as it is could be taken for a number, null or the like."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _indented(text: str) -> str:

@@ -87,13 +87,16 @@ def _from_git(address: str) -> Origin:
     where: dict[str, Any] = {"git": urlunsplit(parts._replace(path=path))}
     if at:
         where["rev"] = revision
-    if not parts.scheme or not path.strip("/"):
+    if not parts.scheme or not path.strip("/") or (at and not revision):
         raise ConfigurationError(f"--from: git+{address} is no address of a repository, like git+https://…")
     sources = {CLIENT: where, ENGINE: {**where, "subdirectory": ENGINE_FOLDER}}
     return Origin(_sources(sources), needs_git=True)
 
 
 def _from_index(url: str) -> Origin:
+    parts = urlsplit(url)
+    if not (parts.hostname or (parts.scheme == "file" and parts.path.strip("/"))):
+        raise ConfigurationError(f"--from: {url} is no address of an index, like https://…/simple")
     sources = _sources({name: {"index": "holdfast"} for name in (CLIENT, ENGINE)})
     # `explicit`: for these two packages and no other.
     return Origin(

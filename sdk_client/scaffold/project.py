@@ -20,11 +20,13 @@ from sdk_client.scaffold.origin import WHEELS, Origin
 
 MANIFEST: Final = "langgraph.json"
 FIRST_AGENT: Final = "assistant"
-# What makes a folder one that agents can be added to.
-KIT: Final = Path("agents", "kit.py")
+# Which the test of each agent needs; it makes a folder one that agents can be added to.
+PROVIDER: Final = Path("tests", "provider.py")
 _TEMPLATE: Final = files(__package__) / "template"
 _PROJECT_NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _AGENT_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+# Names become files, packages and parts of an image's name.
+_LONGEST_NAME: Final = 64
 # Of an agent's kind, by its file in the template.
 _AGENT_FILES: Final = {
     "graph.py": "agents/{agent}/graph.py",
@@ -33,10 +35,9 @@ _AGENT_FILES: Final = {
     "example.json": "examples/{agent}.json",
 }
 
-# A line of compose.yaml's Dockerfile, for an image that has no git of its own.
+# A line of the Dockerfile, for an image that has no git of its own.
 _GIT_STEP: Final = (
-    "        RUN apt-get update && apt-get install --yes --no-install-recommends git"
-    " && rm -rf /var/lib/apt/lists/*\n"
+    "RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*\n"
 )
 
 
@@ -75,12 +76,12 @@ def make_project(folder: Path, kind: Kind, origin: Origin) -> list[Path]:
         ConfigurationError: The name will not do, or the folder holds something or cannot be written.
     """
     name = folder.resolve().name
-    if not _PROJECT_NAME.fullmatch(name):
+    if not _PROJECT_NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
         raise ConfigurationError(
-            f"{name!r} cannot be a project's name: lower-case letters, digits, single hyphens, a letter first"
+            f"{name!r} cannot be a project's name: lower-case letters, digits, single hyphens, a letter "
+            f"first, {_LONGEST_NAME} characters at most{_hint(name, '-', _PROJECT_NAME)}"
         )
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigurationError(f"{folder} is there and not empty; a project is made in a new folder")
+    _check_new_or_empty(folder)
     values = {
         "project": name,
         "agent": FIRST_AGENT,
@@ -118,9 +119,14 @@ def add_agent(folder: Path, name: str, kind: Kind) -> list[Path]:
     Raises:
         ConfigurationError: The name will not do or is taken, or the folder is no such project.
     """
-    if not _AGENT_NAME.fullmatch(name) or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
         raise ConfigurationError(
-            f"{name!r} cannot be an agent's name: lower-case letters, digits and underscores, a letter first"
+            f"{name!r} cannot be an agent's name: it is a word of Python's, and the agent is a package"
+        )
+    if not _AGENT_NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
+        raise ConfigurationError(
+            f"{name!r} cannot be an agent's name: lower-case letters, digits and underscores, a letter "
+            f"first, {_LONGEST_NAME} characters at most{_hint(name, '_', _AGENT_NAME)}"
         )
     manifest = _read_manifest(folder)
     paths = {file: path.format(agent=name) for file, path in _AGENT_FILES.items()}
@@ -142,12 +148,28 @@ def add_agent(folder: Path, name: str, kind: Kind) -> list[Path]:
     return sorted(map(Path, written))
 
 
+def _hint(name: str, joint: str, allowed: re.Pattern[str]) -> str:
+    better = re.sub(r"[^a-z0-9]+", joint, name.lower()).strip(joint)[:_LONGEST_NAME].rstrip(joint)
+    return f". {better} would do" if allowed.fullmatch(better) and not keyword.iskeyword(better) else ""
+
+
+def _check_new_or_empty(folder: Path) -> None:
+    try:
+        if not folder.is_dir():
+            if folder.exists():
+                raise ConfigurationError(f"{folder} is a file; a project is made in a new folder")
+        elif any(folder.iterdir()):
+            raise ConfigurationError(f"{folder} is there and not empty; a project is made in a new folder")
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    if not path.is_file() or not (folder / KIT).is_file():
+    if not path.is_file() or not (folder / PROVIDER).is_file():
         raise ConfigurationError(
-            f"{folder.resolve()} is no project that `holdfast new` has made: it has no {MANIFEST} and {KIT}. "
-            "Go to its folder first"
+            f"{folder.resolve()} is no project that `holdfast new` has made: it has no {MANIFEST} and "
+            f"{PROVIDER}. Go to its folder first"
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -182,7 +204,7 @@ def _image_note(origin: Origin) -> str:
     if origin.travels:
         return "The image is built from this folder."
     return (
-        "The image cannot be built while `[tool.uv.sources]` names folders of this machine: build wheels of "
+        "The image cannot be built while `[tool.uv.sources]` names folders of this machine: build wheels of\n"
         "them, put them into this folder, and name those."
     )
 

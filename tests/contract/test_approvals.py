@@ -15,12 +15,13 @@ from sdk_client import (
     ApprovalNeededError,
     Client,
     Decision,
+    DecisionType,
     RefusedError,
     RetryPolicy,
     RunCancelledError,
 )
-from sdk_client.approvals import DecisionType
 from sdk_client.identity import claim_id_for
+from tests.contract.api import Sdk
 from tests.contract.conftest import POLICY
 
 
@@ -211,6 +212,16 @@ async def test_a_pause_that_the_conversation_has_left_behind_cannot_be_decided_o
     with pytest.raises(RefusedError, match="moved on"):
         await client.approvals.approve(pauses[0], decided_by="ann")
     assert await client.approvals.waiting_on(pauses[1].thread_id) == (pauses[1],)
+
+
+async def test_a_run_cancelled_before_it_was_due_hides_no_pause(client: Client, sdk: Sdk) -> None:
+    pause = await paused(client, "inbox")
+    late = await sdk.runs.create(pause.thread_id, "inbox", input={"text": "later"}, after_seconds=600)
+    await sdk.runs.cancel(pause.thread_id, late["run_id"], wait=True)
+    assert await client.approvals.waiting_on(pause.thread_id) == (pause,)
+    done = await client.approvals.approve(pause.thread_id, decided_by="ann")
+    assert done.run is not None
+    await client.join(done.run)
 
 
 async def test_a_thread_that_waits_for_nobody_cannot_be_decided_on(client: Client) -> None:

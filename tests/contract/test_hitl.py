@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from sdk_client import (
@@ -14,10 +15,11 @@ from sdk_client import (
     ApprovalNeededError,
     Client,
     Decision,
+    DecisionType,
     RefusedError,
     RetryPolicy,
+    RunHandle,
 )
-from sdk_client.approvals import DecisionType
 from sdk_client.cli.main import main
 from sdk_client.identity import claim_id_for
 from tests.conftest import JavaScript
@@ -234,6 +236,68 @@ async def approve_support(sdk: Sdk, name: str) -> None:
     assert after["values"]["messages"][-1]["content"] == reply
 
 
+WRONG: tuple[Any, ...] = (hitl({"type": "approve"}), [{"type": "accept", "args": None}], "yes")
+"""Answers to two actions: one decision short, agent-inbox's shape, and words."""
+
+
+async def test_a_question_that_a_wrong_answer_ended_is_asked_again_once(client: Client, sdk: Sdk) -> None:
+    await asyncio.gather(*(reopen(client, sdk, answer) for answer in WRONG))
+
+
+async def reopen(client: Client, sdk: Sdk, wrong: Any) -> None:
+    (pause,) = await paused(client, REFUND, CLOSE)
+    thread_id = pause.thread_id
+    with pytest.raises(RefusedError, match="waits for a decision"):
+        await client.approvals.reopen(thread_id, reopened_by="ann")
+    command: Any = {"resume": wrong}
+    await sdk.runs.wait(thread_id, "reviewed", command=command, raise_error=False)
+    with pytest.raises(RefusedError, match="reopen"):
+        await client.approvals.approve(pause, decided_by="ann")
+    many = [client.approvals.reopen(thread_id, reopened_by=name) for name in "abcd"]
+    ended = await asyncio.gather(*many, return_exceptions=True)
+    (run,) = {one for one in ended if not isinstance(one, RefusedError)}  # who comes late is told it waits
+    assert isinstance(run, RunHandle)
+    with pytest.raises(ApprovalNeededError) as caught:
+        await client.join(run)
+    (again,) = caught.value.approvals
+    assert (again.actions, again.pause_id == pause.pause_id) == (pause.actions, False)
+    done = await client.approvals.approve(thread_id, decided_by="bob")
+    assert await results(client, done) == ["refunded 2.5 for 7", "closed kim"]
+    assert len((await client.threads.inspect(thread_id)).runs) == 4
+    with pytest.raises(RefusedError, match="does not stand at a question"):
+        await client.approvals.reopen(thread_id, reopened_by="ann")
+
+
+async def test_what_would_repeat_more_than_the_question_is_not_reopened(client: Client, sdk: Sdk) -> None:
+    for agent, reason in (("two_at_once", "ask_left, ask_right again"), ("asks_inside", "inside of outer")):
+        with pytest.raises(ApprovalNeededError) as caught:
+            await client.run(agent, {"text": "hello"})
+        thread_id = caught.value.approvals[0].thread_id
+        config: Any = {"recursion_limit": 0}  # fails before it has begun
+        await sdk.runs.wait(thread_id, agent, config=config, raise_error=False)
+        with pytest.raises(RefusedError, match=reason):
+            await client.approvals.reopen(thread_id, reopened_by="ann")
+
+
+async def test_a_run_goes_on_with_the_limits_of_the_one_that_paused(client: Client, sdk: Sdk) -> None:
+    said = {"messages": [{"role": "user", "content": json.dumps([REFUND])}]}
+    with pytest.raises(ApprovalNeededError) as caught:
+        await client.run("reviewed", said, config={"recursion_limit": 77, "tags": ["desk"]})
+    done = await client.approvals.approve(caught.value.approvals[0], decided_by="ann")
+    await results(client, done)
+    assert done.run is not None
+    config: Any = (await sdk.runs.get(done.thread_id, done.run.run_id))["kwargs"]["config"]
+    assert (config["recursion_limit"], config["tags"]) == (77, ["desk"])
+
+
+async def test_a_decision_of_ones_own_is_known_in_every_form_of_json(client: Client) -> None:
+    with pytest.raises(ApprovalNeededError) as caught:
+        await client.run("asks_freely", {"text": "x"})
+    done = await client.approvals.respond(caught.value.approvals[0], ({1: "a"}, "b"), decided_by="ann")
+    assert done.run is not None
+    assert (await client.join(done.run)).values["answers"] == [[{"1": "a"}, "b"]]
+
+
 async def be_too_late(client: Client, sdk: Sdk) -> None:
     """Decide on what an interface has decided on before."""
     asked = {"messages": [{"role": "user", "content": "I want my money back for order 104822."}]}
@@ -245,6 +309,32 @@ async def be_too_late(client: Client, sdk: Sdk) -> None:
     await sdk.runs.wait(pause.thread_id, "support", command=command)
     with pytest.raises(RefusedError, match="moved on"):
         await client.approvals.reject(pause, decided_by="ann")
+
+
+class SmallGate(httpx.AsyncHTTPTransport):
+    """What stands before many servers: it takes no large body of a run."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/runs") and len(await request.aread()) > 100_000:
+            return httpx.Response(413, text="Request Entity Too Large", request=request)
+        return await super().handle_async_request(request)
+
+
+async def test_a_decision_that_the_server_refuses_leaves_the_pause_open(server_url: str) -> None:
+    async with (
+        httpx.AsyncClient(base_url=server_url, transport=SmallGate()) as http,
+        Client(server_url, retry=POLICY, http_client=http) as client,
+    ):
+        for calls in ((REFUND,), (REFUND, CLOSE)):
+            (pause,) = await paused(client, *calls)
+            for _ in range(2):
+                with pytest.raises(RefusedError, match="Too Large"):
+                    await client.approvals.reject(pause, decided_by="ann", message="no " * 50_000)
+            assert set(await client.approvals.decided(pause)) == {None}
+            approved = await client.approvals.approve(pause, decided_by="bob")
+            assert (await results(client, approved))[0] == "refunded 2.5 for 7"
+            with pytest.raises(AlreadyDecidedError, match="bob decided 'approve'"):
+                await client.approvals.reject(pause, decided_by="ann")
 
 
 def test_the_stock_javascript_sdk_reviews_one_action_and_two(javascript: JavaScript, server_url: str) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import email
+import zipfile
 from pathlib import Path
+
+import pytest
 
 from tests.e2e import wheels
 
@@ -14,6 +18,27 @@ for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
 """
 OF_THE_TEMPLATE = {"duckdb", "langgraph-cli", "numpy", "pandas", "scipy", "statsmodels", "trimesh"}
+
+
+@pytest.mark.parametrize("name", ["holdfast_client", "langgraph_runtime_holdfast"])
+def test_a_wheel_says_what_it_is_and_carries_its_licence(built: Path, name: str) -> None:
+    (wheel,) = built.glob(f"{name}-*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        (folder,) = {path.split("/")[0] for path in files.namelist() if ".dist-info/" in path}
+        metadata = email.message_from_bytes(files.read(f"{folder}/METADATA"))
+        licence = files.read(f"{folder}/licenses/LICENSE").decode()
+    assert licence == (wheels.PROJECT / "LICENSE").read_text()
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert str(metadata.get_payload()).lstrip().startswith("# ")
+    assert "Programming Language :: Python :: 3.13" in metadata.get_all("Classifier", [])
+
+
+def test_the_kit_comes_with_the_client_and_needs_nothing_of_the_template(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("holdfast_client-*.whl")
+    python, installed = wheels.install_alone(wheel, tmp_path, extra="kit")
+    assert not installed & {*OF_THE_TEMPLATE, "langgraph-api", "langgraph-runtime-holdfast"}
+    wheels.run([python, "-c", IMPORT_ALL, "holdfast_kit"], tmp_path)
 
 
 def test_the_client_installs_alone(built: Path, tmp_path: Path) -> None:

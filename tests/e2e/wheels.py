@@ -51,12 +51,13 @@ def locked_versions() -> list[str]:
     return re.findall(r"^([a-z0-9._-]+==[^ ;\\\n]+)", lock, re.MULTILINE)
 
 
-def install_alone(wheel: Path, folder: Path) -> tuple[Path, set[str]]:
+def install_alone(wheel: Path, folder: Path, extra: str = "") -> tuple[Path, set[str]]:
     """Install a wheel into an environment of its own; returns its Python and the names of all it brought."""
+    wanted = f"{wheel}[{extra}]" if extra else wheel
     versions = folder / "versions.txt"
     versions.write_text("\n".join(locked_versions()))
     python = folder / "venv" / "bin" / "python"
     run([UV, "venv", "--quiet", "--python", sys.executable, folder / "venv"], folder)
-    run([UV, "pip", "install", "--quiet", "--python", python, "--constraint", versions, wheel], folder)
+    run([UV, "pip", "install", "--quiet", "--python", python, "--constraint", versions, wanted], folder)
     frozen = run([UV, "pip", "list", "--quiet", "--format=freeze", "--python", python], folder)
     return python, {line.split("==")[0] for line in frozen.splitlines() if "==" in line}

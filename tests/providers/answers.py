@@ -49,6 +49,12 @@ class Answer:
 
     text: str = ""
     calls: Sequence[Call] = field(default_factory=tuple)
+    thought: str = ""
+    """What comes before it, of a model that thinks."""
+    cut: bool = False
+    """It reaches the limit on tokens here."""
+    declined: bool = False
+    """The provider will not let the model answer; `text` is what it says of it, if anything."""
 
 
 Mind = Callable[[Asked], Answer]
@@ -81,3 +87,9 @@ def obeys(asked: Asked) -> Answer:
 def pieces(text: str) -> list[str]:
     """Cut a text as it comes from a stream: somewhere, also within words and escapes."""
     return [text[at : at + _PIECE_CHARACTERS] for at in range(0, len(text), _PIECE_CHARACTERS)]
+
+
+def in_turn(*answers: Answer) -> Mind:
+    """Give these answers, one after the other, then the last one again and again."""
+    waiting: list[Answer] = list(answers)
+    return lambda asked: waiting.pop(0) if len(waiting) > 1 else waiting[0]

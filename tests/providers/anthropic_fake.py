@@ -187,10 +187,14 @@ def _blocks(message: Json, at: int) -> list[Json]:
             )
         if kind == "text" and not str(block.get("text", "")).strip():
             raise _refused(f"messages: text content blocks must contain non-whitespace text ({where})")
-        if kind == "tool_use" and not (
-            message["role"] == "assistant" and isinstance(block.get("input"), dict)
-        ):
-            raise _refused(f"{where}.tool_use.input: Input should be a valid dictionary")
+        if kind == "tool_use":
+            if message["role"] != "assistant" or not isinstance(block.get("input"), dict):
+                raise _refused(f"{where}.tool_use.input: Input should be a valid dictionary")
+            for key in ("name", "id"):
+                if not _NAME.fullmatch(str(block.get(key) or "")):
+                    raise _refused(f"{where}.tool_use.{key}: String should match pattern '^[a-zA-Z0-9_-]+$'")
+        if kind == "thinking" and not block.get("signature"):
+            raise _refused(f"{where}.thinking.signature: Field required")
         if kind == "tool_result" and not (message["role"] == "user" and block.get("tool_use_id")):
             raise _refused(f"{where}.tool_result.tool_use_id: Field required")
     return blocks
@@ -208,6 +212,8 @@ def _refused(message: str) -> RefusedError:
 
 
 def _content(answer: Answer) -> Iterator[Json]:
+    if answer.thought:
+        yield {"type": "thinking", "thinking": answer.thought, "signature": "c2lnbmVk"}
     if answer.text:
         yield {"type": "text", "text": answer.text}
     for call in answer.calls:
@@ -249,17 +255,24 @@ async def _streamed(body: Json, answer: Answer, *, fault: Fault | None) -> Async
 
 
 def _block_events(at: int, block: Json, answer: Answer) -> Iterator[bytes]:
-    is_text = block["type"] == "text"
-    empty = {**block, "text": ""} if is_text else {**block, "input": {}}
-    yield _event("content_block_start", index=at, content_block=empty)
-    whole = block["text"] if is_text else answer.calls[at - bool(answer.text)].json
-    for piece in pieces(whole):
-        delta = (
-            {"type": "text_delta", "text": piece}
-            if is_text
-            else {"type": "input_json_delta", "partial_json": piece}
-        )
-        yield _event("content_block_delta", index=at, delta=delta)
+    def delta(kind: str, **data: Any) -> bytes:
+        return _event("content_block_delta", index=at, delta={"type": kind, **data})
+
+    first = bool(answer.thought) + bool(answer.text)
+    empty: Json = {"input": {}} if block["type"] == "tool_use" else {block["type"]: "", "signature": ""}
+    begun = {key: empty.get(key, value) for key, value in block.items()}
+    yield _event("content_block_start", index=at, content_block=begun)
+    match block["type"]:
+        case "tool_use":
+            for piece in pieces(answer.calls[at - first].json):
+                yield delta("input_json_delta", partial_json=piece)
+        case "thinking":
+            for piece in pieces(block["thinking"]):
+                yield delta("thinking_delta", thinking=piece)
+            yield delta("signature_delta", signature=block["signature"])
+        case _:
+            for piece in pieces(block["text"]):
+                yield delta("text_delta", text=piece)
     yield _event("content_block_stop", index=at)
 
 
@@ -268,7 +281,9 @@ def _tokens(answer: Answer) -> int:
 
 
 def _reason(answer: Answer) -> str:
-    return "tool_use" if answer.calls else "end_turn"
+    if answer.declined:
+        return "refusal"
+    return "max_tokens" if answer.cut else "tool_use" if answer.calls else "end_turn"
 
 
 def _event(kind: str, **data: Any) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.contract.engines import Services, running_holdfast_server
 from tests.providers import anthropic_fake, openai_fake
+from tests.providers.answers import obeys
 from tests.providers.anthropic_fake import AnthropicFake
 from tests.providers.openai_fake import OpenAIFake
 from tests.providers.server import served
@@ -34,6 +35,16 @@ def anthropic() -> Iterator[tuple[AnthropicFake, str]]:
         yield fake, url
 
 
+@pytest.fixture(autouse=True)
+def as_found(openai: tuple[OpenAIFake, str], anthropic: tuple[AnthropicFake, str]) -> Iterator[None]:
+    """Leave the providers, which other tests share, as they were."""
+    yield
+    for fake in (openai[0], anthropic[0]):
+        fake.mind = obeys
+        for kept in (fake.requests, fake.refused, fake.faults, fake.asked_at):
+            kept.clear()
+
+
 @pytest.fixture(scope="session")
 def model_variables(openai: tuple[OpenAIFake, str], anthropic: tuple[AnthropicFake, str]) -> dict[str, str]:
     """What leads the real clients to the fakes."""
@@ -49,16 +60,29 @@ def model_variables(openai: tuple[OpenAIFake, str], anthropic: tuple[AnthropicFa
 def server_urls(
     services: Services, model_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
+    """Both kinds of server, with the small agents of `graphs/` and the project's own."""
+    with both_servers(services, model_variables, tmp_path_factory, GRAPHS) as urls:
+        yield urls
+
+
+@contextlib.contextmanager
+def both_servers(
+    services: Services,
+    variables: dict[str, str],
+    homes: pytest.TempPathFactory,
+    graphs: Path,
+    prefix: str = "",
+) -> Iterator[dict[str, str]]:
     """Two servers: one at its default setting, where jobs share a loop, and one where they do not."""
     settings = {"shared": {}, "isolated": {"BG_JOB_ISOLATED_LOOPS": "true"}}
 
     def started(name: str) -> contextlib.AbstractContextManager[str]:
         return running_holdfast_server(
-            tmp_path_factory.mktemp(name),
+            homes.mktemp(prefix + name),
             services,
-            services.make_database(name),
-            graphs=GRAPHS,
-            **model_variables,
+            services.make_database(prefix + name),
+            graphs=graphs,
+            **variables,
             **settings[name],
         )
 

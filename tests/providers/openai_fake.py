@@ -28,6 +28,7 @@ MODELS = frozenset({"gpt-4.1", "gpt-4.1-mini", "gpt-4o"})
 _PARAMETERS = frozenset(CompletionCreateParamsStreaming.__annotations__)
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_PARTS = frozenset({"text", "image_url", "input_audio", "file", "refusal"})
 
 
 class OpenAIFake:
@@ -179,6 +180,14 @@ def _check_calls(message: Json, where: str) -> list[str]:
         function = mapping(call.get("function"))
         if call.get("type") != "function" or not isinstance(function.get("arguments"), str):
             raise _refused(f"Invalid '{where}.tool_calls': a function with its arguments as text.", where)
+        if not _NAME.fullmatch(str(function.get("name", ""))):
+            raise _refused(
+                f"Invalid '{where}.tool_calls[0].function.name': string does not match pattern. Expected a "
+                "string that matches the pattern '^[a-zA-Z0-9_-]+$'.",
+                where,
+            )
+        if not 0 < len(str(call.get("id") or "")) <= 40 or call["id"] in ids:
+            raise _refused(f"Invalid '{where}.tool_calls[0].id': 1 to 40 characters, each once.", where)
         ids.append(str(call["id"]))
     return ids
 
@@ -196,6 +205,9 @@ def _check_answered(awaited: list[str], where: str) -> None:
 def _text(message: Json, where: str) -> str:
     content = message.get("content")
     if isinstance(content, list):
+        for part in map(mapping, content):
+            if part.get("type") not in _PARTS:
+                raise _refused(f"Invalid value: '{part.get('type')}'. Supported values are: {_PARTS}.", where)
         content = "".join(str(part.get("text", "")) for part in map(mapping, content))
     if not isinstance(content, str):
         raise _refused(f"Invalid value for 'content': expected a string, got {content!r}.", where)
@@ -228,7 +240,9 @@ def _usage(body: Json, answer: Answer) -> Json:
 
 
 def _whole(body: Json, answer: Answer) -> Json:
-    message: Json = {"role": "assistant", "content": answer.text or None, "refusal": None}
+    refusal = answer.text if answer.declined else None
+    text = None if answer.declined else answer.text or None
+    message: Json = {"role": "assistant", "content": text, "refusal": refusal}
     if answer.calls:
         message["tool_calls"] = [
             {
@@ -266,7 +280,7 @@ async def _streamed(body: Json, answer: Answer, *, fault: Fault | None) -> Async
 
 def _deltas(answer: Answer) -> Iterator[Json]:
     for piece in pieces(answer.text):
-        yield {"content": piece}
+        yield {"refusal" if answer.declined else "content": piece}
     for at, call in enumerate(answer.calls):
         begun = {"index": at, "id": f"call_{uuid.uuid4().hex[:24]}", "type": "function"}
         yield {"tool_calls": [{**begun, "function": {"name": call.tool, "arguments": ""}}]}
@@ -275,7 +289,7 @@ def _deltas(answer: Answer) -> Iterator[Json]:
 
 
 def _reason(answer: Answer) -> str:
-    return "tool_calls" if answer.calls else "stop"
+    return "length" if answer.cut else "tool_calls" if answer.calls else "stop"
 
 
 def _event(data: Json) -> bytes:

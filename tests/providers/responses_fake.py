@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +20,7 @@ from tests.providers.strictness import Json, RefusedError, is_schema_of_object, 
 
 MODELS = frozenset({"gpt-5.1-codex", "gpt-4.1-mini"})
 _PARAMETERS = frozenset(ResponseCreateParamsStreaming.__annotations__)
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ROLES = frozenset({"system", "developer", "user", "assistant"})
 _PARTS = {"user": {"input_text", "input_image", "input_file"}, "assistant": {"output_text", "refusal"}}
 
@@ -52,6 +54,15 @@ def _check_items(items: list[Json], tools: list[str]) -> Asked:
     for at, item in enumerate(items):
         where = f"input[{at}]"
         match item.get("type", "message"):
+            case "reasoning":
+                following = items[at + 1] if at + 1 < len(items) else {}
+                made = following.get("role") == "assistant" or following.get("type") == "function_call"
+                if not item.get("id") or not made:
+                    raise _refused(
+                        f"Item '{item.get('id')}' of type 'reasoning' was provided without its required "
+                        "following item.",
+                        "input",
+                    )
             case "message":
                 text = _text(item, where)
                 if item["role"] == "user":
@@ -59,6 +70,8 @@ def _check_items(items: list[Json], tools: list[str]) -> Asked:
             case "function_call":
                 if not isinstance(item.get("arguments"), str) or not item.get("call_id"):
                     raise _refused(f"Invalid '{where}.arguments': expected a string.", where)
+                if not _NAME.fullmatch(str(item.get("name", ""))):
+                    raise _refused(f"Invalid '{where}.name': string does not match pattern.", where)
                 called.append(item["call_id"])
             case "function_call_output":
                 if item.get("call_id") not in called:
@@ -102,9 +115,9 @@ def whole(body: Json, answer: Answer) -> Json:
         "object": "response",
         "created_at": int(time.time()),
         "model": body["model"],
-        "status": "completed",
+        "status": "incomplete" if answer.cut else "completed",
         "error": None,
-        "incomplete_details": None,
+        "incomplete_details": {"reason": "max_output_tokens"} if answer.cut else None,
         "instructions": None,
         "metadata": {},
         "output": list(_output(answer)),
@@ -124,8 +137,13 @@ def whole(body: Json, answer: Answer) -> Json:
 
 
 def _output(answer: Answer) -> Iterator[Json]:
+    if answer.thought:
+        thought = {"type": "summary_text", "text": answer.thought}
+        yield {"id": f"rs_{uuid.uuid4().hex}", "type": "reasoning", "summary": [thought]}
     if answer.text:
-        part = {"type": "output_text", "text": answer.text, "annotations": []}
+        part: Json = {"type": "output_text", "text": answer.text, "annotations": []}
+        if answer.declined:
+            part = {"type": "refusal", "refusal": answer.text}
         message = {"id": f"msg_{uuid.uuid4().hex}", "type": "message", "role": "assistant"}
         yield {**message, "status": "completed", "content": [part]}
     for call in answer.calls:
@@ -159,12 +177,21 @@ async def streamed(body: Json, answer: Answer, *, fault: Fault | None) -> AsyncI
                 return
             if fault:
                 raise LostError
-    yield event("response.completed", response=response)
+    yield event(f"response.{response['status']}", response=response)
 
 
 def _item_events(item: Json) -> Iterator[tuple[str, Json]]:
     where = {"item_id": item["id"]}
-    if item["type"] == "function_call":
+    if item["type"] == "reasoning":
+        [thought] = item["summary"]
+        place = {**where, "summary_index": 0}
+        yield "response.output_item.added", {"item": {**item, "summary": []}}
+        yield "response.reasoning_summary_part.added", {**place, "part": {**thought, "text": ""}}
+        for piece in pieces(thought["text"]):
+            yield "response.reasoning_summary_text.delta", {**place, "delta": piece}
+        yield "response.reasoning_summary_text.done", {**place, "text": thought["text"]}
+        yield "response.reasoning_summary_part.done", {**place, "part": thought}
+    elif item["type"] == "function_call":
         begun = {**item, "arguments": "", "status": "in_progress"}
         yield "response.output_item.added", {"item": begun}
         for piece in pieces(item["arguments"]):
@@ -174,9 +201,10 @@ def _item_events(item: Json) -> Iterator[tuple[str, Json]]:
         [part] = item["content"]
         place = {**where, "content_index": 0}
         yield "response.output_item.added", {"item": {**item, "content": [], "status": "in_progress"}}
-        yield "response.content_part.added", {**place, "part": {**part, "text": ""}}
-        for piece in pieces(part["text"]):
-            yield "response.output_text.delta", {**place, "delta": piece, "logprobs": []}
-        yield "response.output_text.done", {**place, "text": part["text"], "logprobs": []}
+        kind, key = ("refusal",) * 2 if part["type"] == "refusal" else ("output_text", "text")
+        yield "response.content_part.added", {**place, "part": {**part, key: ""}}
+        for piece in pieces(part[key]):
+            yield f"response.{kind}.delta", {**place, "delta": piece, "logprobs": []}
+        yield f"response.{kind}.done", {**place, key: part[key], "logprobs": []}
         yield "response.content_part.done", {**place, "part": part}
     yield "response.output_item.done", {"item": item}

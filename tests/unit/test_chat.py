@@ -11,6 +11,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from graphs.analytics.graph import graph as analytics
 from graphs.formulation.graph import graph as formulation
+from graphs.kit.context import Context
 from graphs.kit.datafolder import EXAMPLES
 from graphs.printing.graph import graph as printing
 from graphs.projects.graph import graph as projects
@@ -113,5 +114,6 @@ async def test_an_attachment_of_no_use_is_answered(agent: str, file: dict[str, A
 def test_the_schemas_can_be_drawn(graph: Any) -> None:
     assert "messages" in graph.get_input_jsonschema()["properties"]
     assert {"messages", "result", "problem", "usage"} <= graph.get_output_jsonschema()["properties"].keys()
-    settings = {"model", "temperature", "prompt", "max_model_calls", "max_tool_calls", "max_tokens"}
-    assert graph.get_context_jsonschema()["properties"].keys() == settings
+    settings = graph.get_context_jsonschema()["properties"].keys()
+    assert settings == Context.model_fields.keys()
+    assert {"model", "temperature", "prompt", "max_tokens", "redact_pii"} <= settings

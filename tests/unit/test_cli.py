@@ -19,6 +19,7 @@ from rich.console import Console
 from stamina.instrumentation import set_on_retry_hooks
 
 from sdk_client import errors
+from sdk_client.cli.approvals import show_list
 from sdk_client.cli.demo_table import Row, fit
 from sdk_client.cli.execute import execute
 from sdk_client.cli.inputs import build_input
@@ -155,6 +156,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
         ["approvals", "approve", "x"],
         ["approvals", "respond", THREAD],
         ["approvals", "respond", THREAD, "a", "--value", "1"],
+        ["approvals", "respond", THREAD, "--value", "NaN"],
         ["approvals", "edit", THREAD, "--args", "{"],
         ["threads", "inspect"],
         ["threads", "inspect", THREAD, "--conversation", "c"],
@@ -274,6 +276,30 @@ def test_an_edit_shows_the_lines_it_changes() -> None:
         "+to: bob",
     ]
     assert edit_diff(action, {"to": "ann"}) == []
+
+
+def test_an_edit_that_changes_but_the_type_or_what_nobody_sees_shows() -> None:
+    action = Action("pay", {"amount": 2, "to": "ann", "text": "a\nb"}, None, frozenset({"edit"}))
+    assert edit_diff(action, {"amount": "2"})[-2:] == ["-amount: 2", '+amount: "2"']
+    assert edit_diff(action, {"text": "a\nb\n"})
+    assert edit_diff(action, {"text": "a\rb"})[-1] == "+text: a\rb"
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_the_list_shows_whole_ids_however_long_the_names_and_narrow_the_terminal(
+    width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Output(as_json=False)
+    output.answers.width = width
+    names = {
+        "action": "refund, " * 9,
+        "graph_id": "a-desk-with-a-long-name-indeed",
+        "description": "Pay? " * 50,
+    }
+    show_list(output, [approval(), approval(**names)])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows] == [THREAD, THREAD]
+    assert rows[0][1:4] == ["support", "send_reply", "unknown"]
 
 
 def test_a_lost_outcome_tells_the_request_id(capsys: pytest.CaptureFixture[str]) -> None:

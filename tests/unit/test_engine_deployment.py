@@ -226,3 +226,19 @@ def test_what_traces_need_is_named(project: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_protocol_that_traces_are_not_sent_by_is_refused(project: Path) -> None:
     with pytest.raises(EngineError, match="OTEL_EXPORTER_OTLP_PROTOCOL=grpc in the environment"):
         load(project, COLLECTOR | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Bearer s3cret"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-api-key=s3cret,s3cret"),
+    ],
+)
+def test_an_address_of_traces_that_cannot_work_is_refused_without_its_secret(
+    project: Path, name: str, value: str
+) -> None:
+    with pytest.raises(EngineError, match=f"{name} in the environment") as caught:
+        load(project, COLLECTOR | {name: value})
+    assert "s3cret" not in str(caught.value)

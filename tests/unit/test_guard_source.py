@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,6 +95,14 @@ async def in_a_loop(state: State) -> State:
     return {}
 
 
+async def fails_late(state: State) -> State:
+    try:
+        await mail(state["text"])
+    except OSError:
+        return {"text": interrupt("again?")}
+    return state
+
+
 @tool
 async def transfer(text: str) -> str:
     """Pay."""
@@ -116,6 +125,7 @@ async def transfer(text: str) -> str:
         (make(wrapped_in_one), ["open_connection(...)"]),
         (make(between_two), ["open_connection(...)"]),
         (make(in_a_loop), ["open_connection(...)"]),
+        (make(fails_late), ["open_connection(...)"]),
         (create_agent(FakeListChatModel(responses=[]), [transfer]), ["node 'tools'", "open_connection(...)"]),
     ],
 )
@@ -231,6 +241,10 @@ def test_schema_that_would_be_null_is_named(tmp_path: Path) -> None:
     assert "Part, " in found[0].detail
     assert "State is a typing.TypedDict" in found[0].detail
     assert "typing_extensions" in found[0].cure
+    settings = GOOD.replace("StateGraph(State)", "StateGraph(State, context_schema=Settings)").replace(
+        "class Part", "import typing\n\nclass Settings(typing.TypedDict):\n    model: str\n\nclass Part"
+    )
+    assert "context schema is null" in only(project(tmp_path, new__graph=settings)).detail
 
 
 @pytest.mark.parametrize(
@@ -283,6 +297,7 @@ def test_cure_of_a_model_built_at_import_is_a_factory_that_passes(
     assert "OPENAI_API_KEY" in violation.detail
     assert "def graph() -> " in violation.cure
     assert check_manifest(project(tmp_path, model__graph=FACTORY)) == []
+    assert "OPENAI_API_KEY" not in os.environ, "what was made up is taken back"
 
 
 # --- what people would write today

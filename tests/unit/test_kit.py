@@ -6,6 +6,7 @@ import base64
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ from langgraph.types import Command, interrupt
 from graphs.kit.attachments import File, take_files
 from graphs.kit.context import Context
 from graphs.kit.datafolder import read_data_file
+from graphs.kit.delegate import sub_agent
 from graphs.kit.effects import once
 from graphs.kit.findings import found
-from graphs.kit.intake import MAX_PROMPT_CHARACTERS, Intake
+from graphs.kit.intake import MAX_PROMPT_CHARACTERS, Intake, named_file
 from graphs.kit.middleware import standard
-from graphs.kit.offline import Call, OfflineChatModel, in_order, tool_outputs
+from graphs.kit.offline import Call, OfflineChatModel, Rule, in_order, tool_outputs
 from graphs.kit.offload import OffloadTimeoutError, in_process, in_thread
 from graphs.kit.policies import is_transient
 from graphs.kit.problems import InputProblem
@@ -86,6 +88,43 @@ async def test_a_tools_problem_is_an_answer_and_the_next_turn_is_clean(no_blocki
     assert state["usage"]["model_calls"] == 2
 
 
+async def test_a_sub_agent_spends_from_the_budget_of_its_run(no_blocking: None) -> None:
+    @tool
+    async def look() -> str:
+        """Look around."""
+        return "Nothing yet."
+
+    asked: list[str] = []
+
+    def asks_for(name: str, **args: Any) -> Rule:
+        def rule(messages: Any) -> Call:
+            asked.append(name)
+            return Call(name, **args)
+
+        return rule
+
+    helper = sub_agent(
+        "helper",
+        "Looks.",
+        prompt="Look.",
+        tools=[look],
+        script=asks_for("look"),
+        state_schema=ToolAgentState,
+        reads=(),
+    )
+    agent = create_agent(
+        OfflineChatModel(rule=asks_for("helper", task="Look.")),
+        [helper],
+        middleware=standard(),
+        state_schema=ToolAgentState,
+        context_schema=Context,
+    )
+    given: Any = {"messages": [HumanMessage("Look for ever.")]}
+    state = await agent.ainvoke(given, context=Context(max_model_calls=5))
+    assert state["problem"]["code"] == "budget_spent"
+    assert state["usage"]["model_calls"] == len(asked) == 5
+
+
 async def test_a_prompt_of_a_megabyte_is_answered_and_not_kept(no_blocking: None) -> None:
     state = await halver(8).ainvoke({"messages": [{"role": "user", "content": "x" * 1_000_000}]})
     assert state["problem"]["code"] == "prompt_too_long"
@@ -100,15 +139,37 @@ BLOCKS: list[dict[str, Any]] = [
     {"type": "file", "file": {"filename": "t.csv", "file_data": f"data:text/csv;base64,{BASE64}"}},
     {"type": "document", "source": {"type": "text", "data": "a,b"}, "title": "t.csv"},
     {"type": "text-plain", "text": "a,b", "title": "t.csv"},
+    {"type": "input_file", "filename": "../../t.csv", "file_data": f"data:text/csv;base64,{BASE64}"},
+    {"type": "media", "mime_type": "text/csv", "data": BASE64, "name": "C:\\t.csv"},
+    {"type": "file", "url": f"data:text/csv;base64,{BASE64}", "extras": {"filename": "t.csv"}},
+    {"type": "file", "filename": "t.csv", "file_data": "data:text/csv,a%2Cb"},
+    {"type": "file", "filename": "t.csv", "base64": f"{BASE64[:2]}\n{BASE64[2:].rstrip('=')}"},
 ]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_file_is_read_as_each_interface_sends_it(block: dict[str, Any]) -> None:
     content: Any = [{"type": "text", "text": "Average b?"}, block]
-    files, [message] = take_files([HumanMessage(content, id="m")])
-    assert files == [File("t.csv", b"a,b")]
+    files, [message], problem = take_files([HumanMessage(content, id="m")])
+    assert (files, problem) == ([File("t.csv", b"a,b")], None)
     assert (message.id, message.text) == ("m", "Average b?\n[attached: t.csv]")
+
+
+@pytest.mark.parametrize(
+    "about", [{"metadata": "t.csv"}, {"extras": ["t.csv"]}, {"file": "t.csv"}, {"base64": "é"}]
+)
+def test_a_file_block_of_no_use_is_never_a_crash(about: dict[str, Any]) -> None:
+    content: Any = [{"type": "file", "data": "?", **about}]
+    with pytest.raises(InputProblem, match="is not in base64"):
+        take_files([HumanMessage(content)])
+
+
+def test_a_long_word_is_looked_through_at_once() -> None:
+    for word in ("a" * MAX_PROMPT_CHARACTERS, "a." * (MAX_PROMPT_CHARACTERS // 2)):
+        began = time.monotonic()
+        assert named_file({"messages": [HumanMessage(word)]}) is None
+        assert time.monotonic() - began < 0.5
+    assert named_file({"messages": [HumanMessage("See (plans/a-b.JSON).")]}) == "plans/a-b.JSON"
 
 
 async def test_work_past_its_limit_is_ended(no_blocking: None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -52,7 +53,9 @@ def test_a_project_is_lean_and_names_what_it_serves(folder: Path, wheels: Path, 
     assert main(["new", "my-desk", "--agent", kind, "--from", "built"]) == 0
     project = folder / "my-desk"
     assert len(files(project)) < 20
-    assert {"Makefile", "README.md", ".env.example", ".gitignore", "compose.yaml"} <= files(project)
+    assert {"Makefile", "README.md", ".env.example", ".gitignore", "Dockerfile", "compose.yaml"} <= files(
+        project
+    )
     manifest = json.loads((project / "langgraph.json").read_text())
     assert list(manifest["graphs"]) == ["assistant"]
     # The doctor would warn of any other.
@@ -77,6 +80,11 @@ def test_the_composed_project_has_no_default_secret_and_drains(folder: Path, whe
     assert composed["url"].pop("allowed_domains") == ["callbacks"]
     assert set(declared["url"].pop("allowed_domains")) == {"127.0.0.1", "localhost", "callbacks"}
     assert composed == declared
+    for service in (server, services["callbacks"]):
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["image"] == "my-desk:local"
+    assert server["build"] == "."
     drain_seconds = int(server["environment"]["BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS"])
     assert int(server["stop_grace_period"].removesuffix("s")) > drain_seconds
     assert all(port.startswith("127.0.0.1:") for port in server["ports"])
@@ -128,8 +136,9 @@ def test_a_project_of_a_repository(folder: Path, given: str, where: dict[str, st
         CLIENT: where,
         ENGINE: {**where, "subdirectory": "engine"},
     }
-    image = yaml.safe_load((folder / "my-desk" / "compose.yaml").read_text())["services"]["server"]["build"]
-    assert "--no-install-recommends git" in image["dockerfile_inline"].splitlines()[1]
+    steps = (folder / "my-desk" / "Dockerfile").read_text().partition("AS build\n")[2].splitlines()
+    assert "--no-install-recommends git" in steps[0]
+    assert steps[1].startswith("RUN python3 -m venv")
 
 
 def test_a_project_of_an_index_asks_it_for_these_two_alone(folder: Path) -> None:
@@ -153,13 +162,18 @@ def test_a_command_from_an_index_asks_where(folder: Path, monkeypatch: pytest.Mo
     ("given", "said"),
     [
         (["My Desk"], "'My Desk' cannot be a project's name"),
+        (["My Desk"], "my-desk would do"),
+        (["d" * 300], "64 characters at most"),
         (["built"], "built is there and not empty"),
+        ([f"built/{WHEELS[0]}"], "cannot be a project's name"),
         (["langgraph", "--from", "built"], "it needs the package of that name"),
         (["agent"], "say how the agent is to be called"),
         (["my-desk", "other"], "'other' is one word too many"),
         (["my-desk", "--from", "nowhere"], "there is no folder nowhere"),
         (["my-desk", "--from", "."], "has no wheel of holdfast-client"),
         (["my-desk", "--from", "git+nowhere"], "no address of a repository"),
+        (["my-desk", "--from", "git+https://example.org/a@"], "no address of a repository"),
+        (["my-desk", "--from", "https://"], "no address of an index"),
         (["my-desk", "--agent", "swarm"], "'swarm' is not one of"),
         (["agent", "x", "--from", "built"], "--from is for a new project"),
         (["agent", "x"], "no project that `holdfast new` has made"),
@@ -177,9 +191,10 @@ def test_what_cannot_be_is_refused_in_a_line(
     ("name", "said"),
     [
         ("assistant", "there is an agent 'assistant' already"),
-        ("kit", "there is an agent 'kit' already"),
         ("2nd", "'2nd' cannot be an agent's name"),
-        ("class", "'class' cannot be an agent's name"),
+        ("class", "it is a word of Python's"),
+        ("Refund-Desk", "refund_desk would do"),
+        ("d" * 300, "64 characters at most"),
         ("a/b", "'a/b' cannot be an agent's name"),
     ],
 )
@@ -199,6 +214,31 @@ def test_an_agent_takes_nobody_s_place(
     assert {file: (folder / "my-desk" / file).read_bytes() for file in files(folder / "my-desk")} == before
 
 
+def test_a_file_is_no_folder_for_a_project(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "my-desk").touch()
+    assert main(["new", "my-desk"]) == 2
+    assert "my-desk is a file" in capsys.readouterr().err
+
+
+def test_a_moved_project_sets_itself_up_anew(folder: Path, wheels: Path) -> None:
+    assert main(["new", "my-desk", "--from", "built"]) == 0
+    uv = folder / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text("#!/bin/sh\nmkdir -p .venv && echo once >> .venv/made\n")
+    uv.chmod(0o755)
+
+    def make(project: str) -> str:
+        environment = {"PATH": f"{uv.parent}:/usr/bin:/bin"}
+        subprocess.run(["make", "--silent", "setup"], cwd=folder / project, env=environment, check=True)
+        return (folder / project / ".venv" / "made").read_text()
+
+    assert make("my-desk") == make("my-desk") == "once\n"
+    (folder / "my-desk" / ".venv" / "of-the-old-place").touch()
+    (folder / "my-desk").rename(folder / "a new place")
+    assert make("a new place") == make("a new place") == "once\n"
+    assert not (folder / "a new place" / ".venv" / "of-the-old-place").exists()
+
+
 def test_an_agent_leaves_the_rest_of_the_manifest_alone(
     folder: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,3 +256,16 @@ def test_an_agent_leaves_the_rest_of_the_manifest_alone(
         "tests/test_outing.py",
     }
     assert added <= files(Path())
+
+
+def test_the_kit_names_itself_only_relatively() -> None:
+    """It has another name in the client's wheel."""
+    kit = REPOSITORY / "graphs" / "kit"
+    absolute = re.compile(r"^\s*(?:from|import) graphs\b", re.M)
+    assert [str(path) for path in kit.rglob("*.py") if absolute.search(path.read_text())] == []
+
+
+def test_a_checkout_has_the_kit_as_it_is_now() -> None:
+    """An editable install must not hold a copy of it, which would be of the day of the installation."""
+    found = metadata.distribution(CLIENT).files or []
+    assert [str(path) for path in found if "holdfast_kit" in path.parts] == []

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +30,8 @@ from langgraph_runtime_holdfast.settings import EngineSettings, settings
 from langgraph_runtime_holdfast.surface import find_mismatches, read_surface, server_folder
 from langgraph_runtime_holdfast.tracing import destinations
 
-GUARD: Final = "graphs.kit.guard"
+GUARDS: Final = ("graphs.kit.guard", "holdfast_kit.guard")
+"""The template's own, and the same as the client's wheel carries it for projects of one's own."""
 GUARD_SECONDS: Final = 180.0
 SHORTEST_KEY: Final = 16
 READ_BY_NOBODY: Final = {
@@ -142,10 +144,12 @@ def check_server() -> Finding:
 
 async def check_graphs(config: Path) -> list[Finding]:
     """Every graph by the project's guard, in a process of its own: graphs may do anything at import."""
-    if not (config.parent / Path(*GUARD.split(".")) / "__main__.py").is_file():
-        return [ok("graphs", f"not looked at: this project has no guard (python -m {GUARD})")]
+    guard_module = _guard_of(config.parent)
+    if guard_module is None:
+        return [ok("graphs", f"not looked at: this project has no guard (python -m {GUARDS[1]})")]
+    run_it = f"Run python -m {guard_module}."
     guard = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", GUARD, "--config", str(config)),
+        *(sys.executable, "-m", guard_module, "--config", str(config)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -158,14 +162,21 @@ async def check_graphs(config: Path) -> list[Finding]:
         guard.kill()
         await guard.wait()
         says = f"the guard did not end within {GUARD_SECONDS:g} s"
-        return [problem("graphs", says, f"Run python -m {GUARD}.")]
+        return [problem("graphs", says, run_it)]
     lines = said.decode(errors="replace").splitlines()
     if guard.returncode == 0:
         return [ok("graphs", f"{len(lines)} pass the guard")]
     if lines:
         return [problem("graphs", line, "docs/guard.md explains the rules.") for line in lines]
     last = (errors.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
-    return [problem("graphs", f"the guard ended with {guard.returncode}: {last}", f"Run python -m {GUARD}.")]
+    return [problem("graphs", f"the guard ended with {guard.returncode}: {last}", run_it)]
+
+
+def _guard_of(project: Path) -> str | None:
+    template, kit = GUARDS
+    if (project / Path(*template.split(".")) / "__main__.py").is_file():
+        return template
+    return kit if find_spec(kit.partition(".")[0]) else None
 
 
 def check_auth(deployment: Deployment) -> Finding:

@@ -1,5 +1,5 @@
 """The guard of graphs/: what a graph must not do, checked before the server meets it. See `rules`."""
 
-from graphs.kit.guard.rules import Violation, check_each, check_graph, check_manifest, main
+from .rules import Violation, check_each, check_graph, check_manifest, main
 
 __all__ = ["Violation", "check_each", "check_graph", "check_manifest", "main"]

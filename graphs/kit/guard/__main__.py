@@ -2,6 +2,6 @@
 
 import sys
 
-from graphs.kit.guard.rules import main
+from .rules import main
 
 sys.exit(main(sys.argv[1:]))

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from graphs.kit.guard.factory import describe, missing_secret
+from .factory import describe, missing_secret
 
 FACTORY: Final = (
     "export a factory, which the server calls once it serves and has its secrets: "

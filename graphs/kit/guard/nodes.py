@@ -23,7 +23,7 @@ from langgraph.graph import START
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 
-from graphs.kit.guard.source import closed_over, is_own_code, reached
+from .source import closed_over, is_own_code, reached
 
 AnyGraph = Pregel[Any, Any, Any, Any]
 

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from langgraph.types import interrupt
 
-from graphs.kit.effects import once
-from graphs.kit.guard.source import closed_over, is_own_code, named_globals, names_in
+from ..effects import once
+from .source import closed_over, is_own_code, named_globals, names_in
 
 # First words of names, without the `a` of an async twin. `insert` is not among the writes: lists have one.
 READS: Final = re.compile(

@@ -1,6 +1,6 @@
 """Loads every graph of langgraph.json and says what would break it on the server.
 
-    python -m graphs.kit.guard [--config langgraph.json]
+    python -m graphs.kit.guard [--config langgraph.json]    in a project of one's own: holdfast_kit.guard
 
 Each violation is one line that names the graph, the rule, what is wrong and the cure.
 
@@ -34,14 +34,14 @@ from typing import Any, Final, Literal
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 
-from graphs.kit.guard.copies import borrowed_imports
-from graphs.kit.guard.factory import FactoryError, OpenedError, build, describe, watch_connections
-from graphs.kit.guard.manifest import LoadError, graph_entries, graph_file, import_graph, import_paths
-from graphs.kit.guard.nodes import compiled_in, functions, lambda_routers, nodes, sync_parts, walk
-from graphs.kit.guard.pauses import effects_before_pause
-from graphs.kit.guard.schemas import missing_schemas
-from graphs.kit.guard.source import opening_calls
-from graphs.kit.guard.state import unserialisable_keys
+from .copies import borrowed_imports
+from .factory import FactoryError, OpenedError, build, describe, watch_connections
+from .manifest import LoadError, graph_entries, graph_file, import_graph, import_paths
+from .nodes import compiled_in, functions, lambda_routers, nodes, sync_parts, walk
+from .pauses import effects_before_pause
+from .schemas import missing_schemas
+from .source import opening_calls
+from .state import unserialisable_keys
 
 Rule = Literal[
     "load", "persistence", "sync-node", "pool-per-call", "state", "schema", "interrupt", "router", "copy"
@@ -183,9 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code: 1 if there is a violation, else 0.
     """
-    parser = argparse.ArgumentParser(
-        prog="graphs.kit.guard", description="Check the graphs of langgraph.json."
-    )
+    parser = argparse.ArgumentParser(prog=__package__, description="Check the graphs of langgraph.json.")
     parser.add_argument("--config", type=Path, default=Path("langgraph.json"), help="the manifest to read")
     found = check_each(parser.parse_args(arguments).config)
     violations = [violation for each in found.values() for violation in each]

@@ -12,8 +12,8 @@ from typing import Any, Final, get_args
 
 from langgraph.pregel import Pregel
 
-from graphs.kit.guard.factory import describe
-from graphs.kit.guard.state import field_types, has_fields
+from .factory import describe
+from .state import field_types, has_fields
 
 SCHEMAS: Final = ("input", "output", "context")
 

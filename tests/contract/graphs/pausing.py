@@ -101,6 +101,9 @@ two_at_once = (
 )
 
 
+asks_inside = StateGraph(State).add_node("outer", inbox).add_edge(START, "outer").compile()
+
+
 async def draft(state: State) -> dict[str, Any]:
     return {"text": state["text"].strip()}
 
