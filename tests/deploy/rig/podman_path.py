@@ -23,11 +23,12 @@ VERSION = "podman version 5.0.0"
 def main(arguments: list[str]) -> int:
     """Pass a call on, or answer it."""
     podman = json.loads(os.environ["PODMAN_COMMAND"])
-    if arguments == ["--version"]:
+    if arguments[:1] == ["--version"]:
         print(VERSION)
         return 0
     if not (arguments[:1] == ["wait"] and arguments[1:] and arguments[1].startswith("--condition=")):
-        _become(podman, arguments)
+        # Conditions are enough; and 4.3 starts nothing that requires a container which has done its work.
+        _become(podman, [part for part in arguments if not part.startswith("--requires=")])
     return _wait(podman, arguments[1].partition("=")[2], arguments[2:])
 
 
