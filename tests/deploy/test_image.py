@@ -80,7 +80,7 @@ def test_one_image_is_every_role_and_passes_the_demo(
     }
     machine.start("migrate", app_image, ["holdfast", "migrate"], environment)
     assert machine.exit_code("migrate") == 0
-    assert "applied 0001_initial" in machine.podman("logs", "migrate")
+    assert "applied 0001_initial" in machine.logs("migrate")
     commands = {
         "api": ["holdfast", "serve", "--role", "api", "--host", "0.0.0.0"],
         "queue": ["holdfast", "serve", "--role", "queue", "--host", "0.0.0.0"],
@@ -105,7 +105,7 @@ def test_one_image_is_every_role_and_passes_the_demo(
     assert "Read-only file system" in refused or "Permission denied" in refused
     for name in reversed(commands):
         machine.podman("stop", "--time", str(GRACE_SECONDS), name)
-        assert machine.exit_code(name) in (0, ENDED_BY_SIGTERM), machine.podman("logs", "--tail", "30", name)
+        assert machine.exit_code(name) in (0, ENDED_BY_SIGTERM), machine.logs(name)
 
 
 def test_a_run_that_is_under_way_is_finished_before_the_end(
@@ -162,6 +162,6 @@ def test_without_a_database_it_says_what_an_image_has_not(machine: Machine, engi
     graphs = f"{PROJECT / 'tests' / 'faults' / 'graphs'}:/app:ro"
     machine.start("bare", engine_image, ["holdfast", "serve", "--embedded"], {}, "--volume", graphs)
     assert machine.exit_code("bare") == 2
-    said = machine.podman("logs", "bare")
+    said = machine.logs("bare")
     assert "langgraph-runtime-holdfast[local]" in said
     assert "Or set DATABASE_URI and REDIS_URI" in said

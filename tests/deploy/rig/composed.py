@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -68,17 +70,68 @@ class Composed:
         assert ended.returncode == 0 or not check, f"{arguments}:\n{ended.stdout[-6000:]}"
         return ended.stdout
 
-    def value(self, name: str) -> str:
-        """What the `.env` says."""
-        return self.values[name]
+    @property
+    def url(self) -> str:
+        """The proxy."""
+        return f"https://localhost:{self.values['HOLDFAST_PUBLISHED_PORT']}"
+
+    @property
+    def callbacks_url(self) -> str:
+        """Where callers read the inbox: the proxy as well."""
+        return self.url
+
+    @property
+    def webhook(self) -> str:
+        """Where servers deliver callbacks."""
+        return "http://callbacks:2025/callbacks/runs"
+
+    @property
+    def authority(self) -> Path | None:
+        """The certificate of the proxy's own authority, as docs/deploy.md fetches it."""
+        path = self.env_file.with_name("root.crt")
+        if not path.exists():
+            inside = "/data/caddy/pki/authorities/local/root.crt"
+            self.machine.podman("cp", f"{self.container('proxy')}:{inside}", path)
+        return path
+
+    @contextmanager
+    def running(self) -> Iterator[Composed]:
+        """Bring all of it up, and down at last."""
+        self.machine.clear()
+        self.run("down", "--volumes", check=False)
+        try:
+            self.run("up", "--detach")
+            for name in ("proxy", "queue", "callbacks"):
+                self.machine.wait_until_healthy(self.container(name))
+            yield self
+        finally:
+            self.run("down", "--volumes", check=False)
 
     def container(self, service: str, number: int = 1) -> str:
         """The name of a service's container."""
         return f"{NAME}_{service}_{number}"
 
-    def containers(self) -> list[str]:
-        """The names of all that are running."""
-        return self.machine.podman("ps", "--format", "{{.Names}}").split()
+    def names(self) -> list[str]:
+        """The services that run, each as often as it does."""
+        running = self.machine.podman("ps", "--format", "{{.Names}}").split()
+        return sorted(name.split("_")[1] for name in running)
+
+    def kill_a_queue(self) -> None:
+        """End the first process of one, by its number, as the kernel does when memory is short."""
+        process = self.machine.podman("inspect", "--format", "{{.State.Pid}}", self.container("queue"))
+        os.kill(int(process), signal.SIGKILL)
+
+    def expect_it_back(self) -> None:
+        """The policy `unless-stopped` starts it again."""
+        self.machine.wait_until_healthy(self.container("queue"))
+
+    def stop(self) -> dict[str, int]:
+        """End all within their graces; returns the exit codes, 137 for a kill."""
+        names = self.machine.podman("ps", "--format", "{{.Names}}").split()
+        self.run("stop")
+        codes = {name: self.machine.exit_code(name) for name in names}
+        self.run("down")
+        return codes
 
 
 def render(env_file: Path, *profiles: str) -> subprocess.CompletedProcess[str]:

@@ -99,7 +99,15 @@ class Machine:
                 time.sleep(HEALTH_POLL_SECONDS)
             else:
                 return
-        pytest.fail(f"{name} is not healthy:\n{self.podman('logs', '--tail', '40', name)}")
+        pytest.fail(f"{name} is not healthy:\n{self.logs(name)}")
+
+    def logs(self, name: str) -> str:
+        """The end of what a container has said, errors as well."""
+        command = ["podman", *self.podman_options, "logs", "--tail", "40", name]
+        said = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+        )
+        return said.stdout
 
     def is_running(self, name: str) -> bool:
         """Whether its process lives."""
@@ -117,23 +125,17 @@ class Machine:
 
 
 def run(command: Sequence[str], *, check: bool = True, seconds: float = 120, **environment: str) -> str:
-    """Run a command to its end; returns standard output and error together."""
+    """Run a command to its end; returns what it printed, and its errors too if it failed."""
     ended = subprocess.run(
         list(command),
         cwd=PROJECT,
         env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         timeout=seconds,
         check=False,
     )
     if check and ended.returncode:
-        print(ended.stdout)
-        raise subprocess.CalledProcessError(ended.returncode, command, ended.stdout)
-    return _without_noise(ended.stdout)
-
-
-def _without_noise(text: str) -> str:
-    # Where systemd is not process 1 podman cannot set timers for health checks, and says so each time.
-    return "".join(line for line in text.splitlines(keepends=True) if "systemd connection" not in line)
+        print(ended.stdout, ended.stderr)
+        raise subprocess.CalledProcessError(ended.returncode, command, ended.stdout, ended.stderr)
+    return ended.stdout + (ended.stderr if ended.returncode else "")
