@@ -137,8 +137,10 @@ class Composed:
 def render(env_file: Path, *profiles: str) -> subprocess.CompletedProcess[str]:
     """Put the values of a `.env` into the file, as compose itself does it."""
     chosen = [part for profile in profiles for part in ("--profile", profile)]
+    # Dry, since otherwise it asks for podman, which rendering does not need.
+    options = ["--dry-run", "-p", NAME, "--env-file", str(env_file), "-f", "docker-compose.yml"]
     return subprocess.run(
-        [COMPOSE, "-p", NAME, "--env-file", str(env_file), "-f", "docker-compose.yml", *chosen, "config"],
+        [COMPOSE, *options, *chosen, "config"],
         cwd=PROJECT,
         env=_without_ours(os.environ),
         capture_output=True,
