@@ -32,6 +32,8 @@ def machine() -> Iterator[Machine]:
     here.clear()
     yield here
     here.clear()
+    # What builds of earlier days have left behind.
+    here.podman("image", "prune", "--force", "--filter", "until=24h", check=False)
 
 
 @pytest.fixture(scope="session")
