@@ -21,7 +21,7 @@ OF_deploy/requirements.lock := --constraint requirements.lock --extra agents --e
 OF_deploy/engine.lock := --constraint requirements.lock --extra otel $(PACKAGES)
 OF_deploy/builder.lock := --constraint requirements.lock --group builder
 
-.PHONY: help setup run test test-deploy faults bench check guard lock lock-current image sbom format clean
+.PHONY: help setup run test test-deploy faults rehearse-upgrade bench check guard lock lock-current image sbom format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ test-deploy: $(VENV)/.ready  ## Build, run and break what is delivered: images, 
 
 faults: $(VENV)/.ready  ## Break real processes under load, in every way, and write docs/faults.md
 	@FAULTS=all FAULTS_REPORT=docs/faults.md $(BIN)/pytest tests/faults
+
+rehearse-upgrade: $(VENV)/.ready  ## Try an upgrade to this version and back, under load (OLD=git ref, folder of wheels or image)
+	@$(BIN)/python -m tests.deploy.rehearsal $(OLD)
 
 bench: $(VENV)/.ready  ## Measure all engines side by side into docs/performance.md (QUICK=1: minutes; PROFILE=1: hot spots)
 	@$(BIN)/python -m benchmarks$(if $(PROFILE),.profile,$(if $(QUICK),.quick))
@@ -86,12 +89,18 @@ format: $(VENV)/.ready  ## Format and fix what can be fixed
 clean:  ## Remove the environment, caches and local state
 	rm -rf $(VENV) .uv .holdfast .langgraph_api .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
+# The commands of a .venv name its folder: in a clone that was moved or copied it is made anew.
+ifneq ($(shell cat $(VENV)/.ready 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.ready
+endif
+
 $(VENV)/.ready: requirements.lock pyproject.toml engine/pyproject.toml | $(UV)
 	@echo "setting up $(VENV) from requirements.lock …"
+	@if [ -s $@ ] && [ "$$(cat $@)" != "$(CURDIR)" ]; then rm -rf $(VENV); fi
 	@test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11' $(VENV)
 	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e . -e ./engine
-	@touch $@
+	@echo "$(CURDIR)" > $@
 
 .uv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Holdfast needs Python 3.11 or newer; set PYTHON=/path/to/one")'

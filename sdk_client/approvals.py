@@ -67,6 +67,9 @@ class Approvals:
         Args:
             assistant_id: Only of this graph (its name) or assistant (its UUID).
             limit: At most so many pauses, 1 to 1000.
+
+        Raises:
+            NotFoundError: There is no such graph or assistant.
         """
         return await self._waiting.everywhere(assistant_id, limit=limit)
 

@@ -63,7 +63,8 @@ class Runs:
                 seen = type(error).__name__
             if time.monotonic() - started >= timeout_seconds:
                 raise PlatformUnavailableError(
-                    f"The server was not ready within {timeout_seconds:g} s ({seen})"
+                    f"The server at {self._transport.address} was not ready "
+                    f"within {timeout_seconds:g} s ({seen})"
                 )
             await asyncio.sleep(_SHORTEST_POLL_SECONDS)
 

@@ -20,7 +20,7 @@ from langgraph_sdk.sse import SSEDecoder, aiter_lines_raw
 from sdk_client.cursor import Cursor, Verdict, content_of
 from sdk_client.models import RunHandle, RunResult, StreamEvent, StreamGap
 from sdk_client.runs import ENDLESS, Runs, has_ended
-from sdk_client.transport import Transport, explain
+from sdk_client.transport import Transport
 
 _QUIET_SECONDS = 0.5  # a replay comes without pauses, so silence means it is over
 
@@ -81,7 +81,7 @@ class Streams:
         policy = self._transport.policy
         pause = policy.pause_seconds(error, failures)
         if pause is None or (policy.attempts is not None and failures >= policy.attempts):
-            raise explain(
+            raise self._transport.explain(
                 "follow the run",
                 error,
                 run_id=handle.run_id,

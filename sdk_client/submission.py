@@ -28,7 +28,7 @@ from sdk_client.errors import (
 from sdk_client.identity import new_request_id, takeover_id_for, thread_id_for, thread_id_for_request
 from sdk_client.models import RunHandle
 from sdk_client.retry import GaveUpError, call_with_retries, is_transient, may_have_arrived
-from sdk_client.transport import Transport, explain
+from sdk_client.transport import Transport
 
 REQUEST_ID_KEY = "request_id"
 _PAGE = 100
@@ -223,7 +223,7 @@ class Submission:
                     ) from unanswered
                 if found:
                     return found
-            raise explain("create the run", cause, **ids) from cause
+            raise self._transport.explain("create the run", cause, **ids) from cause
 
 
 def _handle_of(run: Mapping[str, Any], plan: RunPlan) -> RunHandle:

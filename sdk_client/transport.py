@@ -78,6 +78,8 @@ class Transport:
         if parsed.userinfo:
             # A URL ends up in logs and error messages.
             raise ConfigurationError("The server's address must not hold a password; use HOLDFAST_API_KEY.")
+        self.address = str(parsed).rstrip("/")
+        """Named where the server does not answer."""
         self.policy = retry or RetryPolicy()
         self._owned = http_client is None
 
@@ -145,7 +147,7 @@ class Transport:
             cause = gave_up.cause
             if isinstance(cause, HoldfastError):
                 raise cause from None
-            raise explain(
+            raise self.explain(
                 what,
                 cause,
                 run_id=run_id,
@@ -153,6 +155,34 @@ class Transport:
                 request_id=request_id,
                 attempts=gave_up.attempts,
             ) from cause
+
+    def explain(self, what: str, cause: Exception, **ids: Any) -> HoldfastError:
+        """Turn an error of the SDK or of httpx into the one the caller can act on.
+
+        Returns:
+            AuthenticationError, NotFoundError, ThreadBusyError or RefusedError for a 4xx,
+            PlatformUnavailableError for faults, HoldfastError for what should not happen.
+        """
+        status = status_of(cause)
+        detail = _detail(cause)
+        if status is None or status >= 500 or is_transient(cause):
+            if not (is_transient(cause) or isinstance(cause, TimeoutError) or status is not None):
+                return HoldfastError(f"Could not {what}: {type(cause).__name__}: {detail}", **ids)
+            seen = f"HTTP {status}" if status else type(cause).__name__
+            return PlatformUnavailableError(
+                f"Could not {what}: the server at {self.address} is not answering ({seen}: {detail})", **ids
+            )
+        if status in (401, 403):
+            return AuthenticationError(
+                f"Could not {what}: HTTP {status}: {detail.rstrip('.')}. Check HOLDFAST_API_KEY.",
+                status_code=status,
+                **ids,
+            )
+        if status == 404:
+            return NotFoundError(f"Could not {what}: {detail}", status_code=status, **ids)
+        if status == 409 and any(words in detail for words in _BUSY):
+            return ThreadBusyError(f"Could not {what}: {detail}", **ids)
+        return RefusedError(f"Could not {what}: HTTP {status}: {detail}", status_code=status, **ids)
 
     async def post_dated(self, path: str, json: Mapping[str, Any]) -> tuple[dict[str, Any], datetime]:
         """Make one POST attempt and return the answer with the server's own time of answering."""
@@ -165,35 +195,6 @@ class Transport:
 
         body: dict[str, Any] = await self.sdk.http.post(path, json=dict(json), on_response=note_date)
         return body, answered_at
-
-
-def explain(what: str, cause: Exception, **ids: Any) -> HoldfastError:
-    """Turn an error of the SDK or of httpx into the one the caller can act on.
-
-    Returns:
-        AuthenticationError, NotFoundError, ThreadBusyError or RefusedError for a 4xx,
-        PlatformUnavailableError for faults, HoldfastError for what should not happen.
-    """
-    status = status_of(cause)
-    detail = _detail(cause)
-    if status is None or status >= 500 or is_transient(cause):
-        if not (is_transient(cause) or isinstance(cause, TimeoutError) or status is not None):
-            return HoldfastError(f"Could not {what}: {type(cause).__name__}: {detail}", **ids)
-        seen = f"HTTP {status}" if status else type(cause).__name__
-        return PlatformUnavailableError(
-            f"Could not {what}: the server is not answering ({seen}: {detail})", **ids
-        )
-    if status in (401, 403):
-        return AuthenticationError(
-            f"Could not {what}: HTTP {status}: {detail.rstrip('.')}. Check HOLDFAST_API_KEY.",
-            status_code=status,
-            **ids,
-        )
-    if status == 404:
-        return NotFoundError(f"Could not {what}: {detail}", status_code=status, **ids)
-    if status == 409 and any(words in detail for words in _BUSY):
-        return ThreadBusyError(f"Could not {what}: {detail}", **ids)
-    return RefusedError(f"Could not {what}: HTTP {status}: {detail}", status_code=status, **ids)
 
 
 def _detail(cause: Exception) -> str:

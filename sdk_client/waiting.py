@@ -62,7 +62,21 @@ class Waiting:
             if len(page) < _PAGE:
                 break
             offset += _PAGE
+        if assistant_id is not None and not waiting:
+            await self._refuse_unknown(assistant_id)
         return waiting[:limit]
+
+    async def _refuse_unknown(self, assistant_id: str) -> None:
+        """Nothing waits for an assistant that does not exist either; raises NotFoundError."""
+        sdk = self._transport.sdk
+
+        async def ask() -> None:
+            if _assistant_key(assistant_id) == "graph_id":
+                await sdk.assistants.search(graph_id=assistant_id, limit=1)
+            else:
+                await sdk.assistants.get(assistant_id)
+
+        await self._transport.call(f"find an assistant {assistant_id!r}", ask)
 
     async def thread(self, thread_id: str) -> Mapping[str, Any]:
         """Read a thread; raises NotFoundError."""

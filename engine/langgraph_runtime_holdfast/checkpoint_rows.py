@@ -15,7 +15,15 @@ from langgraph_runtime_holdfast.database import Executor
 
 ADDITIONS: Final = (
     # Who wrote, so that rolling a run back also takes what it wrote onto a checkpoint of an earlier run.
-    "ALTER TABLE checkpoint_writes ADD COLUMN IF NOT EXISTS written_by_run text",
+    # Asked first: even an ALTER TABLE that changes nothing waits for all who read, and the others behind it.
+    """
+    DO $$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_attribute
+                       WHERE attrelid = 'checkpoint_writes'::regclass AND attname = 'written_by_run') THEN
+            ALTER TABLE checkpoint_writes ADD COLUMN written_by_run text;
+        END IF;
+    END $$
+    """,
     # Large values are compressed in a third of the time, where the server was built with it.
     """
     DO $$

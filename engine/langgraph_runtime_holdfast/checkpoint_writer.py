@@ -28,7 +28,11 @@ from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.retry import patiently
 
 # As text an array of ten megabytes takes seconds to escape, in which nothing else of the process runs.
-_SAVE: Final = "SELECT save_checkpoints(%(run_id)s, %(token)s, %(saved)s, %(blobs)b::bytea[])"
+_SAVE: Final = """
+SELECT save_checkpoints_v2(
+    held_run => %(run_id)s, held_token => %(token)s, saved => %(saved)s, blobs => %(blobs)b::bytea[]
+)
+"""
 LEASE_LOST: Final = "HF001"
 _BEHIND_SECONDS: Final = 0.005
 _MOST_BEHIND: Final = 64
@@ -106,7 +110,7 @@ class Batch:
         return self.entries >= _MOST_BEHIND or self.size_bytes >= _MOST_BYTES_BEHIND
 
     def parameters(self) -> dict[str, Any]:
-        """What `save_checkpoints` and `end_run` take."""
+        """What `save_checkpoints_v2` and `end_run_v2` take."""
         lists = {
             "blobs": self._blobs,
             "checkpoints": self._checkpoints,

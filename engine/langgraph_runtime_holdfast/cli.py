@@ -40,6 +40,12 @@ def serve(
     embedded: Annotated[
         bool, typer.Option("--embedded", help="Keep everything on this machine, also with a public --host.")
     ] = False,
+    no_migrate: Annotated[
+        bool,
+        typer.Option(
+            "--no-migrate", help="Leave the schema to `holdfast migrate`; refuse one that is behind."
+        ),
+    ] = False,
 ) -> None:
     """Serve the graphs of langgraph.json, keeping everything in Postgres.
 
@@ -50,7 +56,8 @@ def serve(
         from langgraph_runtime_holdfast import embedded as services
         from langgraph_runtime_holdfast.serve import ServeOptions
 
-        code = services.serve(config, ServeOptions(host, port, role, jobs, workers, embedded))
+        options = ServeOptions(host, port, role, jobs, workers, embedded, not no_migrate)
+        code = services.serve(config, options)
     raise typer.Exit(code)
 
 

@@ -220,12 +220,13 @@ async def _ask_anew(pool: AsyncConnectionPool[Any]) -> None:
 
 
 async def start_pool() -> None:
-    """Migrate the database and open the main loop's pool.
+    """Migrate the database, unless somebody else does, and open the main loop's pool.
 
     Raises:
-        EngineError: See `migrate`.
+        EngineError: See `migrate` and `require_schema`.
     """
     from langgraph_runtime_holdfast.migrate import migrate
+    from langgraph_runtime_holdfast.schema_state import require_schema
     from langgraph_runtime_holdfast.store import index_config
     from langgraph_runtime_holdfast.valkey_start import start_valkey
 
@@ -234,7 +235,11 @@ async def start_pool() -> None:
     # It repeats each failure of each pool; `availability` tells of them once.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     dsn = settings().dsn
-    await migrate(dsn, timeout_seconds=settings().migration_timeout_seconds, store_index=index_config())
+    index = index_config()
+    if settings().migrates:
+        await migrate(dsn, timeout_seconds=settings().migration_timeout_seconds, store_index=index)
+    else:
+        await require_schema(dsn, wants_vectors=index is not None)
     main = await open_pool()
     async with main.connection() as connection:
         share = await fit_at_start(connection)

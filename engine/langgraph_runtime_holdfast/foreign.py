@@ -19,7 +19,7 @@ CURE: Final = (
     "Give this engine a database of its own (CREATE DATABASE holdfast) and name that one in DATABASE_URI."
 )
 _CREATED: Final = re.compile(
-    r"^CREATE (?:UNIQUE )?(?:TABLE|INDEX|SEQUENCE)(?: IF NOT EXISTS)? (\w+)", re.MULTILINE
+    r"^CREATE (?:UNIQUE )?(?:TABLE|INDEX|SEQUENCE)(?: CONCURRENTLY)?(?: IF NOT EXISTS)? (\w+)", re.MULTILINE
 )
 # What tells one program's tables from another's; the first that is there in full has the name.
 _OWNERS: Final = {

@@ -3,63 +3,49 @@
 The checkpointer and the store bring migrations of their own; they run here too, behind the same lock, because
 two of them at once deadlock or fail.
 
-The lock is a transaction on a connection of its own. A lock of the session would be simpler, but behind a
-pooler in transaction mode there is no session: it would be taken on one server connection, released on
-another, and stay.
+Servers work on meanwhile. Who asks for a table waits behind a migration that waits for it, so a migration
+waits for two seconds only, lets all the others through, and tries again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 import structlog
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import DictRow, dict_row
 
-from langgraph_runtime_holdfast import checkpoint_rows, store_rows
+from langgraph_runtime_holdfast import checkpoint_rows, schema_files, schema_state, store_rows
 from langgraph_runtime_holdfast.dsn import CONNECTION_CURE, described
 from langgraph_runtime_holdfast.errors import EngineError
-from langgraph_runtime_holdfast.foreign import CURE, FOLDER, who_else
+from langgraph_runtime_holdfast.foreign import CURE, names_of_ours, who_else
+from langgraph_runtime_holdfast.migration_lock import migration_lock, who_is_in_the_way
 from langgraph_runtime_holdfast.pool import is_pooled
+from langgraph_runtime_holdfast.schema_files import LAST_OF_THE_FIRST_TABLE, Migration
 
 logger = structlog.stdlib.get_logger(__name__)
 
 OLDEST_POSTGRES: Final = 140_000
-LOCK: Final = 0x686F6C6466617374  # "holdfast" in ASCII; any constant of our own would do
-_LOCK_POLL_SECONDS: Final = 0.1
-_TRIES: Final = 5
-_TRY_AGAIN_SECONDS: Final = 0.5
-_TABLE: Final = """
-CREATE TABLE IF NOT EXISTS holdfast_migration (
-    version    integer PRIMARY KEY,
-    name       text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT now()
-)
-"""
-_BLOCKER: Final = """
-SELECT a.pid, a.state, left(a.query, 200) AS query, a.application_name,
-       extract(epoch FROM now() - coalesce(a.xact_start, a.query_start, a.backend_start))::int AS seconds
-FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %(high)s AND l.objid = %(low)s
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-LIMIT 1
+LOCK_SECONDS: Final = 2.0
+"""How long a migration waits for a table, and so how long it can hold up whoever asks for it meanwhile."""
+_PAUSE_SECONDS: Final = 1.0
+_OF_LIBRARIES: Final = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", "store", "store_vectors")
+# What a CREATE INDEX CONCURRENTLY or a REINDEX left which did not get to its end; not what is being made now.
+_BROKEN: Final = """
+SELECT made.relname AS name
+FROM pg_index JOIN pg_class AS made ON made.oid = indexrelid JOIN pg_class AS of ON of.oid = indrelid
+WHERE NOT indisvalid AND made.relnamespace = current_schema()::regnamespace
+  AND (of.relname = ANY(%(tables)s) OR regexp_replace(made.relname, '_ccnew[0-9]*$', '') = ANY(%(names)s))
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS now WHERE now.index_relid = indexrelid)
 """
 
 Connection = AsyncConnection[DictRow]
-
-
-def versions() -> list[tuple[int, Path]]:
-    """The migrations that this engine has, by version."""
-    found = [(int(path.name[:4]), path) for path in FOLDER.glob("[0-9][0-9][0-9][0-9]_*.sql")]
-    return sorted(found)
 
 
 async def migrate(
@@ -69,11 +55,11 @@ async def migrate(
 
     Args:
         dsn: The database, for libpq.
-        timeout_seconds: How long to wait for somebody else's migrations.
+        timeout_seconds: How long to wait for somebody else's migrations, or to try for tables in use.
         store_index: The store's `index` configuration with a resolved embedding, if vectors are wanted.
 
     Returns:
-        The names of the migrations that were applied.
+        The names of the migrations that were applied, and of the functions that were made.
 
     Raises:
         EngineError: The database cannot be reached, is too old or too new or somebody else's, lacks pgvector
@@ -81,41 +67,67 @@ async def migrate(
             to do.
     """
     applied: list[str] = []
+    deadline = time.monotonic() + timeout_seconds
     try:
-        for tries in range(1, _TRIES + 1):
+        while True:
             try:
-                await _migrate_once(dsn, timeout_seconds, store_index, applied)
+                await _migrate_once(dsn, deadline, store_index, applied)
                 break
-            except psycopg.errors.DeadlockDetected as error:
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
                 # With somebody who works on the tables; nothing of the file at hand was done.
-                if tries == _TRIES:
-                    raise
-                await logger.awarning("A migration met a deadlock; it is tried again", error=_one_line(error))
-                await asyncio.sleep(_TRY_AGAIN_SECONDS * tries)
-    except psycopg.errors.LockNotAvailable as error:
-        raise EngineError(
-            f"The migrations waited longer than {timeout_seconds:g} s for a transaction of somebody else: "
-            f"{_one_line(error)}. Let it finish; pg_stat_activity shows it."
-        ) from error
+                in_the_way = await _who_is_in_the_way(dsn)
+                if time.monotonic() + _PAUSE_SECONDS > deadline:
+                    raise EngineError(
+                        f"The migrations tried for {timeout_seconds:g} s, and somebody else has a table in "
+                        f"use: {_one_line(error)}. {in_the_way}"
+                    ) from error
+                await logger.awarning(
+                    "A migration let others through and is tried again",
+                    error=_one_line(error),
+                    held=in_the_way,
+                )
+            # They all wait behind it; a moment in which it does not ask lets them through.
+            await asyncio.sleep(_PAUSE_SECONDS * random.uniform(1.0, 2.0))  # noqa: S311 - spreads load
     except psycopg.Error as error:
         raise EngineError(f"The migrations failed at {described(dsn)}: {_one_line(error)}") from error
     return applied
 
 
 async def _migrate_once(
-    dsn: str, timeout_seconds: float, store_index: dict[str, Any] | None, applied: list[str]
+    dsn: str, deadline: float, store_index: dict[str, Any] | None, applied: list[str]
 ) -> None:
     async with await _connect(dsn) as connection, await _connect(dsn) as lock_connection:
-        await _check_server(connection)
-        async with _lock(lock_connection, timeout_seconds):
-            if not await is_pooled(connection):
-                # Behind a pooler it would be a setting of whoever comes next; there waits are unbounded.
-                await connection.execute(f"SET lock_timeout = {int(timeout_seconds * 1000)}")
-            await _apply(connection, applied)
+        _check_server(connection)
+        async with migration_lock(lock_connection, max(0.0, deadline - time.monotonic())):
+            waits = _Waits(connection, is_pooled=await is_pooled(connection), deadline=deadline)
+            await _apply(connection, waits, applied)
+            await waits.limit(LOCK_SECONDS)
             await AsyncPostgresSaver(connection).setup()
             for addition in checkpoint_rows.ADDITIONS:
                 await connection.execute(addition)
             await _setup_store(connection, store_index)
+            await _create_functions(connection, applied)
+            await _repair_indexes(connection, waits)
+
+
+class _Waits:
+    """How long statements on a connection may wait for a table."""
+
+    def __init__(self, connection: Connection, *, is_pooled: bool, deadline: float) -> None:
+        self._connection, self._is_pooled, self._deadline = connection, is_pooled, deadline
+
+    async def limit(self, seconds: float) -> None:
+        """From now on; behind a pooler, where it would be a setting of whoever comes next, for nothing."""
+        if not self._is_pooled:
+            await self._connection.execute(f"SET lock_timeout = {int(seconds * 1000)}")
+
+    async def limit_alone(self) -> None:
+        """As long as there is time, for an index that is made beside the traffic: nobody waits behind it."""
+        await self.limit(max(1.0, self._deadline - time.monotonic()))
+
+    async def limit_transaction(self) -> None:
+        """In this transaction, behind a pooler too."""
+        await self._connection.execute(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}")
 
 
 async def _connect(dsn: str) -> Connection:
@@ -129,7 +141,7 @@ async def _connect(dsn: str) -> Connection:
         ) from error
 
 
-async def _check_server(connection: Connection) -> None:
+def _check_server(connection: Connection) -> None:
     if connection.info.server_version < OLDEST_POSTGRES:
         raise EngineError(
             f"Postgres is version {connection.info.server_version // 10_000}; {OLDEST_POSTGRES // 10_000} or "
@@ -137,76 +149,80 @@ async def _check_server(connection: Connection) -> None:
         )
 
 
-@asynccontextmanager
-async def _lock(connection: Connection, timeout_seconds: float) -> AsyncIterator[None]:
-    # CREATE INDEX CONCURRENTLY, on the other connection, waits for all statements under way and for old
-    # snapshots. A transaction between two statements has none; one that waited for the lock would be a
-    # deadlock: so the lock is polled, each time in a transaction of its own, which keeps no pooler busy.
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        async with connection.transaction():
-            if await _take_lock(connection):
-                yield
-                return
-        if time.monotonic() > deadline:
-            raise EngineError(await _who_blocks(connection, timeout_seconds))
-        await asyncio.sleep(_LOCK_POLL_SECONDS)
+async def _who_is_in_the_way(dsn: str) -> str:
+    async with await _connect(dsn) as connection:
+        return await who_is_in_the_way(connection)
 
 
-async def _take_lock(connection: Connection) -> bool:
-    cursor = await connection.execute("SELECT pg_try_advisory_xact_lock(%s) AS taken", [LOCK])
-    row = await cursor.fetchone()
-    if row is None or not row["taken"]:
-        return False
-    await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-    return True
-
-
-async def _who_blocks(connection: Connection, timeout_seconds: float) -> str:
-    key = {"high": LOCK >> 32, "low": LOCK & 0xFFFFFFFF}
-    row = await (await connection.execute(_BLOCKER, key)).fetchone()
-    if row is None:
-        return (
-            f"The migrations could not begin within {timeout_seconds:g} s; the lock is free now: start again."
-        )
-    return (
-        f"The migrations wait for process {row['pid']} ({row['application_name'] or 'unnamed'}, "
-        f"{row['state']}), which has held the lock for {row['seconds']} s with: {_one_line(row['query'])}. "
-        f"Let it finish, or end it with SELECT pg_terminate_backend({row['pid']})."
-    )
-
-
-async def _apply(connection: Connection, applied: list[str]) -> None:
+async def _apply(connection: Connection, waits: _Waits, applied: list[str]) -> None:
     if owner := await who_else(connection):
         raise EngineError(
             f"The database {connection.info.dbname} is not this engine's: {owner}. "
             f"Nothing in it was changed. {CURE}"
         )
-    await connection.execute(_TABLE)
-    row = await (
-        await connection.execute("SELECT max(version) AS version FROM holdfast_migration")
-    ).fetchone()
-    current = (row and row["version"]) or 0
-    known = versions()
-    newest = known[-1][0]
-    if current > newest:
-        raise EngineError(
-            f"The database has schema version {current}, made by a newer engine; this one knows {newest}. "
-            "Use the newer engine, or restore a backup from before its migration."
-        )
+    await connection.execute(schema_state.TABLES)
+    state = await schema_state.read_state(connection)
+    state.refuse_if_too_new()
     before = len(applied)
-    for version, path in known:
-        if version <= current:
-            continue
-        # One transaction a file: it is applied whole, with its row, or not at all.
-        async with connection.transaction():
-            await connection.execute(path.read_text(encoding="utf-8"))
-            await connection.execute(
-                "INSERT INTO holdfast_migration (version, name) VALUES (%s, %s)", [version, path.stem]
-            )
-        applied.append(path.stem)
+    for migration in schema_files.migrations():
+        if migration.version not in state.applied:
+            await _apply_one(connection, waits, migration)
+            applied.append(migration.name)
     if applied[before:]:
         await logger.ainfo("Applied migrations", migrations=applied[before:])
+
+
+async def _apply_one(connection: Connection, waits: _Waits, migration: Migration) -> None:
+    # One transaction a file: it is applied whole, with its row, or not at all.
+    if not migration.alone:
+        async with connection.transaction():
+            await waits.limit_transaction()
+            await connection.execute(migration.text)
+            await _record(connection, migration)
+        return
+    await _repair_indexes(connection, waits)
+    await waits.limit_alone()
+    for statement in migration.alone:
+        await connection.execute(statement)
+    await _record(connection, migration)
+
+
+async def _record(connection: Connection, migration: Migration) -> None:
+    if migration.version <= LAST_OF_THE_FIRST_TABLE:
+        await connection.execute(
+            "INSERT INTO holdfast_migration (version, name) VALUES (%s, %s)",
+            [migration.version, migration.name],
+        )
+    else:
+        await connection.execute(
+            "INSERT INTO holdfast_schema (version, name, minimum_version) VALUES (%s, %s, %s)",
+            [migration.version, migration.name, migration.minimum_version],
+        )
+
+
+async def _create_functions(connection: Connection, applied: list[str]) -> None:
+    missing = (await schema_state.read_state(connection)).missing_functions
+    if not missing:
+        return
+    texts = schema_files.functions()
+    async with connection.transaction():
+        for name in missing:
+            await connection.execute(texts[name])
+    applied += missing
+    await logger.ainfo("Created functions", functions=missing)
+
+
+async def _repair_indexes(connection: Connection, waits: _Waits) -> None:
+    """Make those valid whose making broke off: nobody reads them, and IF NOT EXISTS takes them for done."""
+    ours = {"tables": list(_OF_LIBRARIES), "names": sorted(names_of_ours())}
+    broken = await (await connection.execute(_BROKEN, ours)).fetchall()
+    await waits.limit_alone()
+    for row in broken:
+        # A REINDEX makes a new one beside the old one, which stays if it breaks off.
+        is_scrap = re.search(r"_ccnew\d*$", row["name"])
+        how = "DROP INDEX CONCURRENTLY {}" if is_scrap else "REINDEX INDEX CONCURRENTLY {}"
+        await connection.execute(sql.SQL(how).format(sql.Identifier(row["name"])))
+        await logger.awarning("An index whose making had broken off was made anew", index=row["name"])
 
 
 async def _setup_store(connection: Connection, index: dict[str, Any] | None) -> None:

@@ -43,6 +43,7 @@ WORKER_ANSWER_SECONDS: Final = 30
 CANNOT_START: Final = 2
 JOBS: Final = "N_JOBS_PER_WORKER"
 WORKERS: Final = "HOLDFAST_WORKERS"
+MIGRATES: Final = "HOLDFAST_MIGRATE"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class ServeOptions:
     """Processes that share the port."""
     embedded: bool = False
     """Start Postgres and Valkey here, whatever the host."""
+    migrates: bool = True
+    """Bring the database to this engine's schema first; without it, refuse one that is behind."""
 
     @property
     def is_local(self) -> bool:
@@ -86,7 +89,7 @@ class ServeOptions:
         arguments = ["--host", self.host, "--role", self.role.value, "--workers", str(self.workers)]
         for name, value in (("--port", self.port), ("--jobs", self.jobs)):
             arguments += [] if value is None else [name, str(value)]
-        return arguments
+        return arguments + ([] if self.migrates else ["--no-migrate"])
 
 
 def serve_here(deployment: Deployment, options: ServeOptions) -> int:
@@ -99,6 +102,8 @@ def serve_here(deployment: Deployment, options: ServeOptions) -> int:
     """
     deployment.enter()
     os.environ[WORKERS] = str(options.workers)
+    if not options.migrates:
+        os.environ[MIGRATES] = "false"
     settings.cache_clear()
     os.environ.setdefault("LOG_COLOR", str(sys.stdout.isatty()).lower())
     _set_jobs(options)

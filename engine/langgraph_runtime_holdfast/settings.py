@@ -62,7 +62,9 @@ class EngineSettings(BaseSettings):
     )
     """How long a start waits for a Postgres that is away."""
     migration_timeout_seconds: float = Field(default=60.0, gt=0, alias="HOLDFAST_MIGRATION_TIMEOUT_SECONDS")
-    """How long a start waits for another one's migrations."""
+    """How long a start waits for another one's migrations, and tries to get tables that are in use."""
+    migrates: bool = Field(default=True, alias="HOLDFAST_MIGRATE")
+    """Whether a start brings the database to this engine's schema; `serve --no-migrate` unsets it."""
     callback_retry_hours: float = Field(default=72.0, gt=0, le=8760, alias="HOLDFAST_CALLBACK_RETRY_HOURS")
     """How long a callback is tried before it is a dead letter."""
     callback_timeout_seconds: float = Field(

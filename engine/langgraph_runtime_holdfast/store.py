@@ -66,7 +66,7 @@ _FORGET_VECTORS: Final = """
 DELETE FROM store_vectors WHERE (prefix, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 """
 
-_REQUIRE_LEASE: Final = "SELECT require_lease(%s, %s)"
+_REQUIRE_LEASE: Final = "SELECT require_lease_v2(held_run => %s, held_token => %s)"
 _SEALED: Final = "__encryption_context__"
 """The key by which the server knows an encrypted object."""
 

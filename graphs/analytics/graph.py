@@ -14,10 +14,11 @@ from graphs.analytics.tools import chart, profile, query
 from graphs.kit.attachments import File
 from graphs.kit.context import Context
 from graphs.kit.delegate import sub_agent
-from graphs.kit.intake import Intake, named_file
+from graphs.kit.intake import Intake
 from graphs.kit.middleware import standard
 from graphs.kit.offline import OfflineChatModel
 from graphs.kit.problems import InputProblem, parse_input
+from graphs.kit.turn import Turn
 
 SUPERVISOR: Final = """You answer questions about a table that was sent; your tools read it, so never ask
 for it. Ask the analyst, who profiles the table and answers by SQL: pass the question on in full. Then draw
@@ -30,11 +31,10 @@ database refuses, correct the SQL and call again, at most three times. Then stat
 SQL."""
 
 
-async def check_input(state: dict[str, Any]) -> dict[str, Any]:
+async def check_input(state: dict[str, Any], turn: Turn) -> dict[str, Any]:
     """Check the shape of what was sent, and take the SQL of this turn."""
     data = state.get("data")
-    name = named_file(state)
-    if name and not name.lower().endswith((".stl", ".json")) and (not data or data.get("path")):
+    if not (turn.sent or turn.attached) and (name := turn.named_file(".csv", ".parquet")):
         data = {"path": name}
     if data is None:
         raise InputProblem(
@@ -73,7 +73,7 @@ graph: CompiledStateGraph[Any, Context, Any, Any] = create_agent(
     OfflineChatModel(rule=offline.supervisor),
     [analyst, chart],
     system_prompt=SUPERVISOR,
-    middleware=[Intake(check_input, accept=accept), *standard()],
+    middleware=[Intake(check_input, keys=("data",), accept=accept), *standard()],
     state_schema=State,
     context_schema=Context,
     name="analytics",

@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage
 
 from .problems import Problem
 
+ANSWER_CUT: Final = "answer_cut"
 # What every provider takes back as a tool's name; one bad name in its history would end a thread for ever.
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _CUT: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
@@ -39,7 +40,7 @@ def flaw_of(answer: AIMessage) -> Flaw | None:
         return Flaw(
             "Your last attempt was cut off within a tool call, so nothing was done. Call with less at once.",
             Problem(
-                code="answer_cut", message="The model's call of a tool was cut off, each time.", cure=again
+                code=ANSWER_CUT, message="The model's call of a tool was cut off, each time.", cure=again
             ),
         )
     unreadable = answer.invalid_tool_calls or [
@@ -94,7 +95,7 @@ def cut_of(answer: AIMessage) -> Problem | None:
     if _ending(answer) not in _CUT:
         return None
     return Problem(
-        code="answer_cut",
+        code=ANSWER_CUT,
         message="The model's answer was cut off at its limit on tokens.",
         cure="Ask for less at once, or use a model that may answer at greater length.",
     )

@@ -18,6 +18,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from pydantic import BaseModel
 
+from .answers import ANSWER_CUT
 from .context import Context, context_of
 from .delegate import difference
 from .middleware import standard
@@ -41,7 +42,17 @@ class Answer(NamedTuple):
     """The answer in the shape that was asked for; None if the model never kept to it, or there is none."""
     usage: Usage
     problem: Problem | None
-    """Set where the run has spent what it may."""
+    """Why the answer is cut, or none: then the text is nobody's answer."""
+
+    @property
+    def overspent(self) -> Problem | None:
+        """Set where the run has spent what it may."""
+        return self.problem if self.problem and self.problem["code"] == BUDGET_SPENT else None
+
+    @property
+    def cut(self) -> bool:
+        """Whether the text is an answer's beginning."""
+        return self.problem is not None and self.problem["code"] == ANSWER_CUT
 
 
 def asker(name: str, *, prompt: str, script: Rule, shape: type[BaseModel] | None = None) -> Asker:
@@ -76,11 +87,9 @@ async def ask(agent: Asker, question: str, state: Mapping[str, Any], runtime: Ru
     before: Usage = state.get("usage") or Usage()
     given: Any = {"messages": [HumanMessage(question)], "usage": before}
     final = await agent.ainvoke(given, _UNSTREAMED, context=context_of(runtime), durability="async")
-    problem = final.get("problem")
     return Answer(
         text=final["messages"][-1].text.strip(),
         shaped=final.get("structured_response"),
         usage=difference(final.get("usage", before), before),
-        # Any other says that the answer could not be read, which a missing shape says too.
-        problem=problem if problem and problem["code"] == BUDGET_SPENT else None,
+        problem=final.get("problem"),
     )

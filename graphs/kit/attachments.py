@@ -73,6 +73,11 @@ def take_files(
     return files, changed, problem
 
 
+def without_names(text: str) -> str:
+    """A message's text without the names that stand in the place of attached files."""
+    return re.sub(r"\n\[attached: [^\n]*", "", text)
+
+
 def said_object(said: Sequence[AnyMessage], known: Sequence[str]) -> dict[str, Any]:
     """The known keys of a JSON object that was written into a message; nothing if there is none."""
     decoder = json.JSONDecoder()

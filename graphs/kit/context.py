@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any
 
+from langgraph.config import get_config
 from langgraph.prebuilt import ToolRuntime
 from langgraph.runtime import Runtime
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .problems import InputProblem
 
 
 class Context(BaseModel):
@@ -45,6 +49,34 @@ class Context(BaseModel):
             description="Keep e-mail addresses and card numbers from the model; unset, as the agent has it."
         ),
     ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_right(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and (wrong := _misspelled(given)):
+            raise ValueError(wrong)
+        return given
+
+
+def check_settings() -> None:
+    """Refuse an assistant's setting whose name is mistyped: it would not hold, and nobody would know.
+
+    The server hands over as context the names it knows alone, and all that an assistant has as configurable,
+    beside keys of its own and of front ends.
+
+    Raises:
+        InputProblem: A name is nearly that of a setting.
+    """
+    if wrong := _misspelled(get_config().get("configurable", {})):
+        raise InputProblem("unknown_setting", wrong, "Correct the assistant's context.")
+
+
+def _misspelled(names: Iterable[str]) -> str | None:
+    known = list(Context.model_fields)
+    for name in names:
+        if name not in known and get_close_matches(name.lower(), known, n=1, cutoff=0.85):
+            return f"There is no setting '{name}'; there are {', '.join(known)}."
+    return None
 
 
 def context_of(runtime: Runtime[Any] | ToolRuntime[Any, Any]) -> Context:

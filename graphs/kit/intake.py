@@ -5,23 +5,23 @@ What is wrong with the input is answered at once, under `problem` and as a messa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from langchain.agents.middleware import hook_config
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
-from langgraph.graph import END
+from langgraph.graph import END, add_messages
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from .attachments import File, said_object, take_files
-from .context import Context
+from .context import Context, check_settings
 from .datafolder import read_data_file
 from .middleware import Middleware
 from .offload import in_thread
 from .problems import InputProblem, Problem
 from .state import ToolAgentState
+from .turn import Turn, TurnState, left_behind, said_now, sent_now, several, was_edited
 
 MAX_PROMPT_CHARACTERS: Final = 20_000
 """More than this is data, not a question; it would also fill the context of most models."""
@@ -35,11 +35,14 @@ NOTHING_SAID: Final = Problem(
     cure='Send one: {"messages": [{"role": "user", "content": "…"}]}.',
 )
 NEW_TURN: Final[dict[str, Any]] = {"result": None, "problem": None, "usage": None}
+EDITED: Final = Problem(
+    code="message_edited",
+    message="An earlier message was changed, and nothing new was said: its answer stands as it was.",
+    cure="Send the question as a new message, or run from the checkpoint before the old one.",
+)
 
-# Only from where a name may begin: tried at each letter, a long word would take the time of its square.
-_FILE_NAME: Final = re.compile(r"(?<![\w./-])[\w./-]*\w\.(?:csv|parquet|stl|json)\b", re.IGNORECASE)
-
-Check = Callable[[Any], Awaitable[dict[str, Any]]]
+Check = Callable[[Any, Turn], Awaitable[dict[str, Any]]]
+NodeCheck = Callable[[Any], Awaitable[dict[str, Any]]]
 
 
 class NewTurn(Middleware):
@@ -52,6 +55,7 @@ class NewTurn(Middleware):
         if not said:
             return _refused(InputProblem(**NOTHING_SAID), [])
         try:
+            check_settings()
             check_prompt(said)
         except InputProblem as problem:
             return _refused(problem, cut_overlong(said))
@@ -61,40 +65,64 @@ class NewTurn(Middleware):
 class Intake(Middleware):
     """Checks the input before anything runs."""
 
-    def __init__(self, check: Check, *, accept: Callable[[File], dict[str, Any]]) -> None:
+    state_schema = TurnState
+
+    def __init__(
+        self, check: Check, *, keys: Sequence[str], accept: Callable[[File], dict[str, Any]]
+    ) -> None:
         """Take what the agent knows about its input.
 
         Args:
-            check: Gets the state, with what was attached; returns an update, or raises InputProblem.
+            check: Gets the state, with what was attached, and what came with this turn; returns an update,
+                or raises InputProblem.
+            keys: The input keys that stay in the thread.
             accept: Turns an attached file into input keys, or raises InputProblem.
         """
         super().__init__()
         self._check = check
+        self._keys = keys
         self._accept = accept
 
     @hook_config(can_jump_to=["end"])
     async def abefore_agent(self, state: ToolAgentState, runtime: Runtime[Context]) -> dict[str, Any]:
         """Clear the last turn's results, and end the run at once where the input is of no use."""
-        said = said_now(state["messages"]) if "messages" in state else []
+        before: list[AnyMessage] = state.get("messages", [])
         messages: list[AnyMessage] = []
         try:
-            files, without_files, unreadable = await in_thread(take_files, said)
-            messages += without_files
-            by_id = {message.id: message for message in without_files}
-            said = [by_id.get(message.id, message) for message in said]
-            if unreadable:
-                raise unreadable
-            check_prompt(said)
-            update: dict[str, Any] = {}
-            for file in files:
-                update |= await in_thread(self._accept, file)
-            update |= await self._check({**state, **update})
+            update = await self._take_in({**state, "messages": before}, messages)
         except InputProblem as problem:
-            return _refused(problem, [*messages, *cut_overlong(said)])
+            update = _refused(problem, [*messages, *cut_overlong(said_now(before))])
+            messages = update["messages"]
+        merge: Any = add_messages
+        told = merge(list(before), list(messages))
+        left = await in_thread(left_behind, {**state, **update}, self._keys, told)
+        return {**NEW_TURN, **update, "messages": messages, "left": left}
+
+    async def _take_in(self, state: dict[str, Any], messages: list[AnyMessage]) -> dict[str, Any]:
+        """Add to the messages, and return the update of the other keys; raises InputProblem."""
+        said = said_now(state["messages"])
+        files, without_files, unreadable = await in_thread(take_files, said)
+        messages += without_files
+        by_id = {message.id: message for message in without_files}
+        said = [by_id.get(message.id, message) for message in said]
+        if unreadable:
+            raise unreadable
+        check_settings()
+        check_prompt(said)
+        sent = await in_thread(sent_now, state, self._keys)
+        if not said and not sent and was_edited(state):
+            raise InputProblem(**EDITED)
+        attached: dict[str, Any] = {}
+        for file in files:
+            read = await in_thread(self._accept, file)
+            if attached.keys() & read.keys():
+                raise several(", ".join(file.name for file in files))
+            attached |= read
+        update = attached | await self._check({**state, **attached}, Turn(said, sent, attached))
         # Data without a question still starts a turn; the offline rules and real models both need to see one.
         if not any(message.text.strip() for message in said):
             messages.append(HumanMessage(DATA_ONLY))
-        return {**NEW_TURN, **update, "messages": messages}
+        return update
 
 
 def _refused(problem: InputProblem, messages: Sequence[AnyMessage]) -> dict[str, Any]:
@@ -117,17 +145,29 @@ def json_intake(
         nothing: What is told where none of them was sent; its cure shows an example.
     """
 
-    async def check(state: dict[str, Any]) -> dict[str, Any]:
-        told = await told_keys(state, known)
+    async def check(state: dict[str, Any], turn: Turn) -> dict[str, Any]:
+        told = await in_thread(said_object, turn.said, known)
+        now = {**turn.sent, **turn.attached, **told}
+        # What was sent is what is meant, even if a name is mentioned, where it needs nothing besides.
+        if not await in_thread(_is_whole, now) and (name := turn.named_file(".json")):
+            file = File(name, await read_data_file(name, max_bytes=MAX_JSON_BYTES))
+            told = {**file.json_object(known), **now}
         if not any((state | told).get(key) for key in known):
             raise InputProblem(**nothing)
         await in_thread(parse, state | told)
         return told
 
-    return Intake(check, accept=lambda file: file.json_object(known))
+    def _is_whole(now: dict[str, Any]) -> bool:
+        try:
+            parse(now)
+        except InputProblem:
+            return False
+        return any(now.values())
+
+    return Intake(check, keys=known, accept=lambda file: file.json_object(known))
 
 
-def intake_node(check: Check, accepted: str) -> Callable[..., Awaitable[Any]]:
+def intake_node(check: NodeCheck, accepted: str) -> Callable[..., Awaitable[Any]]:
     """The first node of a graph that is written by hand: clears the last turn's results, checks the input.
 
     Args:
@@ -138,6 +178,7 @@ def intake_node(check: Check, accepted: str) -> Callable[..., Awaitable[Any]]:
     async def intake(state: dict[str, Any]) -> Command[str]:
         said = said_now(state.get("messages", []))
         try:
+            check_settings()
             check_prompt(said)
             update = await check(state)
         except InputProblem as problem:
@@ -146,40 +187,6 @@ def intake_node(check: Check, accepted: str) -> Callable[..., Awaitable[Any]]:
         return Command(goto=accepted, update={**NEW_TURN, **update})
 
     return intake
-
-
-def said_now(messages: Sequence[AnyMessage]) -> list[HumanMessage]:
-    """What the user said since the last answer."""
-    said: list[HumanMessage] = []
-    for message in reversed(messages):
-        if not isinstance(message, HumanMessage):
-            break
-        said.insert(0, message)
-    return said
-
-
-def named_file(state: dict[str, Any]) -> str | None:
-    """The name of a file that the user's message mentions, if it does."""
-    for message in said_now(state.get("messages", [])):
-        if name := _FILE_NAME.search(message.text):
-            return name[0]
-    return None
-
-
-async def told_keys(state: dict[str, Any], known: Sequence[str]) -> dict[str, Any]:
-    """The input keys that the user's message holds as JSON, or else a file of the data folder that it names.
-
-    A file is read only where no key was sent: what was sent is what is meant.
-
-    Raises:
-        InputProblem: The named file cannot be read.
-    """
-    if told := said_object(said_now(state.get("messages", [])), known):
-        return told
-    name = named_file(state)
-    if name is None or any(state.get(key) is not None for key in known):
-        return {}
-    return File(name, await read_data_file(name, max_bytes=MAX_JSON_BYTES)).json_object(known)
 
 
 def check_prompt(said: Sequence[HumanMessage]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,6 +25,8 @@ from .policies import MODEL_TIMEOUT_SECONDS
 T = TypeVar("T")
 
 OFFLINE: Final = "offline"
+# How LangChain names a provider's package that is not there.
+_PACKAGE: Final = re.compile(r"pip install ([\w-]+)")
 
 _models: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, BaseChatModel]] = WeakKeyDictionary()
 _number: Final = itertools.count()
@@ -72,6 +75,14 @@ def _make(name: str) -> BaseChatModel:
     timeout = MODEL_TIMEOUT_SECONDS + next(_number) * 1e-6
     try:
         model: BaseChatModel = init_chat_model(name, max_retries=0, timeout=timeout)
+    except ImportError as error:
+        package = _PACKAGE.search(str(error))
+        raise ModelFailedError(
+            f"The model '{name}' needs the package {package[1]}, which is not installed: add it to "
+            "pyproject.toml and set the environment up again."
+            if package
+            else f"The model '{name}' cannot be used: {error}"
+        ) from error
     except Exception as error:
         raise ModelFailedError(f"The model '{name}' cannot be used: {error}") from error
     if hasattr(model, "stream_usage"):

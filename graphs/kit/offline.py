@@ -27,6 +27,8 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from .attachments import without_names
+
 _CALL_IDS: Final = uuid.UUID("0f5cf2a8-9f8e-5a34-b1bd-5a8f6f0f6a10")
 
 
@@ -124,7 +126,7 @@ def this_turn(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
 def user_text(messages: Sequence[BaseMessage]) -> str:
     """What the user said last, as text without the names of attachments; empty when the user said nothing."""
     first = next(iter(this_turn(messages)), None)
-    return re.sub(r"\n\[attached: [^\n]*", "", first.text) if isinstance(first, HumanMessage) else ""
+    return without_names(first.text) if isinstance(first, HumanMessage) else ""
 
 
 def tool_outputs(messages: Sequence[BaseMessage]) -> dict[str, str]:

@@ -6,6 +6,7 @@ section for each tool that ran, so that tools which run side by side do not over
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from langchain import agents
@@ -27,21 +28,32 @@ class Usage(TypedDict, total=False):
     output_tokens: int
 
 
+def _object(value: Any, key: str, kind: type) -> dict[str, Any]:
+    """The value if it is an object of such values, as agents write it; callers may send anything."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping) and all(isinstance(each, kind) for each in value.values()):
+        return dict(value)
+    raise ValueError(
+        f"This is no '{key}' of a run. The run writes it itself: leave '{key}' out of the input."
+    )
+
+
 def merge_result(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any]:
     """Add the new sections to the old ones; None clears them, which intake does at the start of a turn."""
-    return {} if new is None else {**(old or {}), **new}
+    return {} if new is None else {**(old or {}), **_object(new, "result", object)}
 
 
 def add_usage(old: Usage | None, new: Usage | None) -> Usage:
     """Add up two usages; None starts again from zero."""
     if new is None:
         return Usage(model_calls=0, tool_calls=0, input_tokens=0, output_tokens=0)
-    before = old or Usage()
+    before, more = _object(old, "usage", int), _object(new, "usage", int)
     return Usage(
-        model_calls=before.get("model_calls", 0) + new.get("model_calls", 0),
-        tool_calls=before.get("tool_calls", 0) + new.get("tool_calls", 0),
-        input_tokens=before.get("input_tokens", 0) + new.get("input_tokens", 0),
-        output_tokens=before.get("output_tokens", 0) + new.get("output_tokens", 0),
+        model_calls=before.get("model_calls", 0) + more.get("model_calls", 0),
+        tool_calls=before.get("tool_calls", 0) + more.get("tool_calls", 0),
+        input_tokens=before.get("input_tokens", 0) + more.get("input_tokens", 0),
+        output_tokens=before.get("output_tokens", 0) + more.get("output_tokens", 0),
     )
 
 

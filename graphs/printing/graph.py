@@ -11,10 +11,11 @@ from langgraph.graph.state import CompiledStateGraph
 from graphs.kit.attachments import File
 from graphs.kit.context import Context
 from graphs.kit.delegate import sub_agent
-from graphs.kit.intake import Intake, named_file
+from graphs.kit.intake import Intake
 from graphs.kit.middleware import standard
 from graphs.kit.offline import OfflineChatModel
 from graphs.kit.problems import InputProblem, parse_input
+from graphs.kit.turn import Turn
 from graphs.printing import offline
 from graphs.printing.state import Part, Settings, State
 from graphs.printing.tools import estimate_print, inspect_part, orient_part
@@ -29,12 +30,12 @@ task asks for one. Then report the figures, and how to turn the part, in a few s
 ESTIMATOR: Final = "Estimate with estimate_print, then report time, material, cost and the assumptions."
 
 
-async def check_input(state: dict[str, Any]) -> dict[str, Any]:
+async def check_input(state: dict[str, Any], turn: Turn) -> dict[str, Any]:
     """Take the part that the message names, and refuse what is no part."""
     part = state.get("part")
-    name = named_file(state)
-    if name and name.lower().endswith(".stl") and (not part or part.get("path")):
-        part = {**(part or {}), "path": name}
+    if "part" not in {**turn.sent, **turn.attached} and (name := turn.named_file(".stl")):
+        unit = {"unit": part["unit"]} if isinstance(part, dict) and "unit" in part else {}
+        part = {"path": name, **unit}  # in the unit of the part before: an STL file has none
     if part is None:
         raise InputProblem(
             "missing_part",
@@ -76,7 +77,7 @@ graph: CompiledStateGraph[Any, Context, Any, Any] = create_agent(
     OfflineChatModel(rule=offline.supervisor),
     [geometer, estimator],
     system_prompt=SUPERVISOR,
-    middleware=[Intake(check_input, accept=accept), *standard()],
+    middleware=[Intake(check_input, keys=("part", "settings"), accept=accept), *standard()],
     state_schema=State,
     context_schema=Context,
     name="printing",

@@ -18,7 +18,7 @@ from graphs.support.review import ACTION, MAX_REPLY_CHARACTERS, mask
 _INBOX_NAMES: Final = {"accept": "approve", "ignore": "reject", "response": "respond"}
 
 
-def read_answer(answer: object) -> dict[str, Any]:
+def read_answer(answer: object, draft: str) -> dict[str, Any]:
     """Turn a resume value into a state update; a ValueError says why not."""
     if isinstance(answer, dict) and "decisions" in answer:
         answer = answer["decisions"]
@@ -29,6 +29,8 @@ def read_answer(answer: object) -> dict[str, Any]:
         kind = _INBOX_NAMES.get(kind, kind)
     feedback = _get(answer, "message") or (_get(answer, "args") if kind == "respond" else None)
     match kind:
+        case "approve" if not draft.strip():
+            raise ValueError("There is no draft to approve: edit it, or reject it.")
         case "approve":
             return {"decision": {"type": kind}}
         case "reject" if not feedback:

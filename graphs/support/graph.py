@@ -71,8 +71,8 @@ async def recall(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
 async def classify(state: State, runtime: Runtime[Context]) -> Command[str]:
     """Sort the message; what the model cannot sort counts as `other`."""
     answer = await ask(sorter, mask(customer_text(state["messages"])), state, runtime)
-    if answer.problem:
-        return _out_of_budget(state, answer, answer.problem)
+    if problem := answer.overspent:
+        return _out_of_budget(state, answer, problem)
     found = answer.shaped or prompts.Sorted(category=OTHER)
     update = {"category": found.category, "wish": found.wish and mask(found.wish), "usage": answer.usage}
     return Command(goto="look_up_policy", update=update)
@@ -96,9 +96,16 @@ async def draft(state: State, runtime: Runtime[Context]) -> Command[str]:
         plain = prompts.compose(prompts.brief({**state, "remembered": {}}))
         return Command(goto="check_compliance", update={"draft": plain})
     answer = await ask(writer, prompts.brief(state), state, runtime)
-    if answer.problem:
-        return _out_of_budget(state, answer, answer.problem)
-    return Command(goto="check_compliance", update={"draft": answer.text, "usage": answer.usage})
+    if problem := answer.overspent:
+        return _out_of_budget(state, answer, problem)
+    update = {"draft": answer.text, "usage": answer.usage}
+    if answer.problem is None:
+        return Command(goto="check_compliance", update=update)
+    # The model was asked again already where that helps, so it is the reviewer's turn, with what there is.
+    reply = answer.text if answer.cut else state["draft"]
+    findings = [answer.problem["message"], *check_reply(reply, state["policy"])]
+    verdict = {"findings": findings, "sent_back_for": []}
+    return Command(goto="propose", update={**update, "draft": reply, "compliance": verdict})
 
 
 def _out_of_budget(state: State, answer: Answer, problem: Problem) -> Command[str]:
@@ -138,7 +145,7 @@ async def human_approval(state: State) -> dict[str, Any]:
     # Nothing here may have an effect: a resume runs this node again from its top.
     answer = interrupt(question(state))
     try:
-        return read_answer(answer)
+        return read_answer(answer, state["draft"])
     except ValueError as error:
         # Through the graph and not in a loop here: each question gets an id of its own to be decided by.
         return {"decision": {"type": "unusable", "note": str(error)}}

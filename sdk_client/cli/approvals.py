@@ -15,7 +15,7 @@ from rich.table import Table
 from sdk_client.answers import checked_answer
 from sdk_client.cli.execute import AsJson, execute, on_interrupt, watch_command
 from sdk_client.cli.inputs import read_object, refuse_constant
-from sdk_client.cli.output import Output, plain_table, printable
+from sdk_client.cli.output import Output, command, plain_table, printable
 from sdk_client.cli.pauses import edit_diff, show_pause
 from sdk_client.cli.render import age
 from sdk_client.cli.runs import Deadline, check_uuid, wait_for
@@ -73,7 +73,7 @@ def list_waiting(
         show_list(output, waiting)
         if len(waiting) == limit:
             output.note(f"There may be more than {limit}; --limit shows them.")
-        output.note("Look at one with: holdfast approvals show THREAD")
+        output.note(f"Look at one with: {command()} approvals show THREAD")
 
     execute(context, as_json, work)
 
@@ -221,7 +221,8 @@ def _decide(
         thread_id = check_uuid(thread, "thread")
         value, name = made.read_value(), made.by or _user_name()
         with on_interrupt(
-            f"interrupted while deciding; `holdfast approvals show {thread_id}` tells whether it still waits",
+            "interrupted while deciding; "
+            f"`{command()} approvals show {thread_id}` tells whether it still waits",
             thread_id=thread_id,
         ):
             target = await _choose(client, thread_id, made.pause_id)

@@ -17,7 +17,7 @@ import typer
 from sdk_client.cli.demo_table import Board, Row, fit
 from sdk_client.cli.examples import DEFAULT_FOLDER, load_examples
 from sdk_client.cli.execute import AsJson, execute
-from sdk_client.cli.output import ExitCode, Interrupted, Output, describe_error
+from sdk_client.cli.output import ExitCode, Interrupted, Output, command, describe_error
 from sdk_client.cli.receiver import NoCallbackError, Receiver, ReceiverSettings
 from sdk_client.cli.render import final_text
 from sdk_client.client import Client
@@ -91,7 +91,7 @@ class Demo:
         except asyncio.CancelledError:
             raise Interrupted(
                 f"{self._name}: you stopped watching; runs that were submitted go on. "
-                "`holdfast approvals list` shows those that wait"
+                f"`{command()} approvals list` shows those that wait"
             ) from None
         return self._conclude()
 
@@ -124,7 +124,7 @@ class Demo:
             return pause.approvals[0] if pause.approvals else None
         except HoldfastError as error:
             row.completed = isinstance(error, RunFailedError)
-            row.end("failed", f"{error.message}. Look at: holdfast threads inspect {handle.thread_id}")
+            row.end("failed", f"{error.message}. Look at: {command()} threads inspect {handle.thread_id}")
         else:
             _end_with(row, result)
         self._board.changed(row)
@@ -141,7 +141,7 @@ class Demo:
             listed = next((one for one in waiting if one.pause_id == approval.pause_id), None)
             if listed is None:
                 resumed.end(
-                    "not listed", "it waits for a human and `holdfast approvals list` does not show it"
+                    "not listed", f"it waits for a human and `{command()} approvals list` does not show it"
                 )
                 return
             decision = await self._client.approvals.approve(listed, decided_by=APPROVER)
@@ -154,7 +154,9 @@ class Demo:
             return
         again = await self._follow(resumed, decision.run)
         if again is not None:
-            resumed.failures.append(f"it waits for a human again: holdfast approvals show {again.thread_id}")
+            resumed.failures.append(
+                f"it waits for a human again: {command()} approvals show {again.thread_id}"
+            )
         await self._await_callback(resumed)
 
     async def _try_second_approval(self, row: Row, approval: Approval) -> None:

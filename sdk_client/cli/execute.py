@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -12,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
-from sdk_client.cli.output import ExitCode, Interrupted, Output, exit_code
+from sdk_client.cli.output import ExitCode, Interrupted, Output, command, exit_code
 from sdk_client.cli.pauses import show_pause
 from sdk_client.cli.tracing import send_traces
 from sdk_client.client import Client
@@ -30,6 +32,9 @@ from sdk_client.tracing import operation
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output and nothing else, errors included.")
 ]
+
+QUIET_SECONDS = 10.0
+"""After a line about a call that is tried again, until the next one about the same trouble."""
 
 Work = Callable[[Client, Output], Awaitable[ExitCode | None]]
 """What a command does with an open client; None stands for success."""
@@ -76,11 +81,25 @@ def execute(context: typer.Context, as_json: bool, work: Work, *, json_lines: bo
 
 def _tell_of_retries(output: Output) -> None:
     # Left to itself stamina logs them, through structlog on standard output, in the middle of our JSON.
+    told_at: dict[str, float] = {}
+
     def tell(details: RetryDetails) -> None:
-        cause = f"{type(details.caused_by).__name__}: {details.caused_by}"
-        output.note(f"{cause}; trying again in {details.wait_for:.1f} s")
+        address, cause = _address(details.caused_by), type(details.caused_by).__name__
+        told, now = f"{address}{cause}", time.monotonic()
+        # Calls at once, tried every few seconds for minutes, are one trouble: a line now and then tells it.
+        if now - told_at.get(told, -math.inf) >= QUIET_SECONDS:
+            told_at[told] = now
+            output.note(f"{address}{cause}: {details.caused_by}; trying again")
 
     set_on_retry_hooks([tell])
+
+
+def _address(error: Exception) -> str:
+    try:
+        url = getattr(error, "request", None) and error.request.url  # type: ignore[attr-defined]
+    except RuntimeError:  # httpx: it was raised without one
+        return ""
+    return f"{url.scheme}://{url.netloc.decode()}: " if url else ""
 
 
 async def _with_client(work: Work, output: Output, name: str) -> ExitCode | None:
@@ -114,12 +133,12 @@ def cure_for(error: HoldfastError) -> str | None:
     if isinstance(error, DeadlineExceededError | Interrupted) and error.run_id and error.thread_id:
         return f"See it again with: {watch_command(error.run_id, error.thread_id)}"
     if isinstance(error, RunFailedError) and error.thread_id:
-        return f"Look into it with: holdfast threads inspect {error.thread_id}"
+        return f"Look into it with: {command()} threads inspect {error.thread_id}"
     if isinstance(error, PlatformUnavailableError):
-        return "Is it running (`make run`), and at HOLDFAST_URL (the receiver: CALLBACKS_URL)?"
+        return "Is it running (`make run`), and is HOLDFAST_URL its address (the receiver's: CALLBACKS_URL)?"
     return None
 
 
 def watch_command(run_id: str, thread_id: str) -> str:
     """The command that attaches to a run."""
-    return f"holdfast watch {thread_id} {run_id}"
+    return f"{command()} watch {thread_id} {run_id}"

@@ -12,11 +12,11 @@ import typer
 from sdk_client.cli import approvals, extensions, runs, threads
 from sdk_client.cli.demo import demo
 from sdk_client.cli.new import new
-from sdk_client.cli.output import EXIT_CODES_HELP, ExitCode, Output
+from sdk_client.cli.output import EXIT_CODES_HELP, NAME, ExitCode, Output, command
 from sdk_client.errors import ConfigurationError
 
 app = typer.Typer(
-    name="holdfast",
+    name=NAME,
     help="Run agents on a LangGraph server, watch them, decide on what waits for a human.\n\n"
     "HOLDFAST_URL and HOLDFAST_API_KEY, from the environment or .env, say which server.",
     epilog=EXIT_CODES_HELP,
@@ -56,14 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(given, prog_name="holdfast", standalone_mode=False)
+        code = app(given, prog_name=NAME, standalone_mode=False)
     except typer.TyperException as error:
         # The parser failed, so nobody has read the options yet.
         as_json = "--json" in given[: given.index("--") if "--" in given else len(given)]
         message = error.format_message()
         if message:
             Output(as_json=as_json).error(
-                ConfigurationError(message), "`holdfast --help` lists the commands."
+                ConfigurationError(message), f"`{command()} --help` lists the commands."
             )
         return ExitCode.USAGE
     return int(code or 0)

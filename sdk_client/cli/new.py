@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sdk_client.cli.output import ExitCode, Output
+from sdk_client.cli.output import ExitCode, Output, command
 from sdk_client.errors import ConfigurationError
 from sdk_client.scaffold.origin import FORMS, find_origin
 from sdk_client.scaffold.project import FIRST_AGENT, Kind, add_agent, make_project
@@ -47,7 +47,7 @@ def new(
 def _make_project(output: Output, name: str, word: str | None, kind: Kind, source: str | None) -> None:
     if word is not None:
         raise ConfigurationError(
-            f"{word!r} is one word too many: holdfast new {name}, or holdfast new agent NAME"
+            f"{word!r} is one word too many: {command()} new {name}, or {command()} new agent NAME"
         )
     files = make_project(Path(name), kind, find_origin(source))
     output.say(f"{name}: {len(files)} files, with one agent, {FIRST_AGENT}. Next:")
@@ -58,7 +58,7 @@ def _make_project(output: Output, name: str, word: str | None, kind: Kind, sourc
 
 def _add_agent(output: Output, name: str | None, kind: Kind, source: str | None) -> None:
     if name is None:
-        raise ConfigurationError("say how the agent is to be called: holdfast new agent NAME")
+        raise ConfigurationError(f"say how the agent is to be called: {command()} new agent NAME")
     if source is not None:
         raise ConfigurationError("--from is for a new project; this one has its packages")
     for file in add_agent(Path(), name, kind):

@@ -9,9 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -20,6 +23,7 @@ from rich.table import Table
 
 from sdk_client import errors
 
+NAME = "holdfast"
 WIDTH_WITHOUT_TERMINAL = 160
 """Columns. Rich takes 80 for a pipe, at which our tables would be cut."""
 
@@ -76,6 +80,14 @@ def exit_code(error: errors.HoldfastError) -> ExitCode:
 def printable(text: str) -> str:
     r"""Make text from elsewhere harmless on a terminal: control characters show as \x1b and the like."""
     return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
+
+
+def command() -> str:
+    """How this command was called, for a hint that can be pasted where it is read."""
+    called = Path(sys.argv[0])
+    if called.name != NAME or shutil.which(NAME) == str(called):
+        return NAME
+    return shlex.quote(str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called))
 
 
 def plain_table() -> Table:

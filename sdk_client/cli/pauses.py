@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sdk_client.cli.output import Output, plain_table, printable
+from sdk_client.cli.output import Output, command, plain_table, printable
 from sdk_client.cli.render import MAX_TEXT, show_outline
 from sdk_client.decisions import Decision
 from sdk_client.pauses import Action, Approval
@@ -47,8 +47,8 @@ def show_pause(
         output.say()
         output.say("Answer it with one of:")
         which = f" --pause {approval.pause_id}" if len(approvals) > 1 else ""
-        for command in answering_commands(approval, known):
-            output.say(f"  {command}{which}")
+        for line in answering_commands(approval, known):
+            output.say(f"  {line}{which}")
 
 
 def edit_diff(action: Action, changed: Mapping[str, Any]) -> list[str]:
@@ -64,7 +64,7 @@ def answering_commands(approval: Approval, decided: Sequence[Decision | None] = 
         yield from _commands(approval, approval.actions[0], "")
         return
     yield from (
-        f"holdfast approvals {decision} {approval.thread_id}"
+        f"{command()} approvals {decision} {approval.thread_id}"
         for decision in ("approve", "reject")
         if decision in approval.allowed
     )
@@ -76,18 +76,18 @@ def answering_commands(approval: Approval, decided: Sequence[Decision | None] = 
 def _commands(approval: Approval, action: Action, which: str) -> Iterator[str]:
     thread, allowed = f"{approval.thread_id}{which}", action.allowed
     if "approve" in allowed:
-        yield f"holdfast approvals approve {thread}"
+        yield f"{command()} approvals approve {thread}"
     if "edit" in allowed:
         given = _args_to_edit(approval, action)
-        yield f"holdfast approvals edit {thread} --args {given or EDITED_FILE}"
+        yield f"{command()} approvals edit {thread} --args {given or EDITED_FILE}"
         if given is None:
             yield f"  (the arguments to change are in {EDITED_FILE}; `approvals show --json` has them all)"
     if "respond" in allowed:
-        yield f"holdfast approvals respond {thread} 'your answer'"
+        yield f"{command()} approvals respond {thread} 'your answer'"
     if "reject" in allowed:
-        yield f"holdfast approvals reject {thread}"
+        yield f"{command()} approvals reject {thread}"
         if approval.kind in ("hitl", "tool_call"):
-            yield f"holdfast approvals reject {thread} --message 'why'"
+            yield f"{command()} approvals reject {thread} --message 'why'"
 
 
 def _args_to_edit(approval: Approval, action: Action) -> str | None:

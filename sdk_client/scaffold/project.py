@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import keyword
 import re
-import shutil
 import string
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sdk_client.errors import ConfigurationError
+from sdk_client.scaffold.files import Write, all_or_none, replace, unwritable
 from sdk_client.scaffold.origin import WHEELS, Origin
 
 MANIFEST: Final = "langgraph.json"
@@ -92,15 +92,14 @@ def make_project(folder: Path, kind: Kind, origin: Origin) -> list[Path]:
     written = {path: _fill(text, values) for path, text in _texts(_TEMPLATE / "project")}
     if re.search(rf'"{name}["<>=]', written["pyproject.toml"].partition("dependencies")[2]):
         raise ConfigurationError(f"a project cannot be called {name!r}: it needs the package of that name")
-    try:
-        _write(folder, written)
-        for wheel in origin.copied:
-            (folder / WHEELS).mkdir(exist_ok=True)
-            shutil.copy(wheel, folder / WHEELS)
-    except OSError as error:
-        raise _unwritable(error) from error
     wheels = [Path(WHEELS, wheel.name) for wheel in origin.copied]
-    return sorted([*map(Path, written), *wheels, *add_agent(folder, FIRST_AGENT, kind)])
+    with all_or_none() as write:
+        for path, text in written.items():
+            write(folder / path, text.encode())
+        for wheel in origin.copied:
+            write(folder / WHEELS / wheel.name, _read(wheel))
+        agent = _add_agent(write, folder, FIRST_AGENT, kind)
+    return sorted([*map(Path, written), *wheels, *agent])
 
 
 def add_agent(folder: Path, name: str, kind: Kind) -> list[Path]:
@@ -117,6 +116,11 @@ def add_agent(folder: Path, name: str, kind: Kind) -> list[Path]:
     Raises:
         ConfigurationError: The name will not do or is taken, or the folder is no such project.
     """
+    with all_or_none() as write:
+        return _add_agent(write, folder, name, kind)
+
+
+def _add_agent(write: Write, folder: Path, name: str, kind: Kind) -> list[Path]:
     if keyword.iskeyword(name):
         raise ConfigurationError(
             f"{name!r} cannot be an agent's name: it is a word of Python's, and the agent is a package"
@@ -136,13 +140,10 @@ def add_agent(folder: Path, name: str, kind: Kind) -> list[Path]:
     manifest["graphs"][name] = {"path": f"./{paths['graph.py']}:graph", "description": _DESCRIPTIONS[kind]}
     texts = dict(_texts(_TEMPLATE / "agents" / kind))
     written = {path: _fill(texts[file], {"agent": name}) for file, path in paths.items()}
-    try:
-        _write(folder, written)
-        # Last: until then the server serves what it served before.
-        text = json.dumps(manifest, indent=2, ensure_ascii=False)
-        (folder / MANIFEST).write_text(f"{text}\n", encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(error) from error
+    for path, text in written.items():
+        write(folder / path, text.encode())
+    # Last: until then the server serves what it served before.
+    replace(folder / MANIFEST, f"{json.dumps(manifest, indent=2, ensure_ascii=False)}\n".encode())
     return sorted(map(Path, written))
 
 
@@ -159,7 +160,7 @@ def _check_new_or_empty(folder: Path) -> None:
         elif any(folder.iterdir()):
             raise ConfigurationError(f"{folder} is there and not empty; a project is made in a new folder")
     except OSError as error:
-        raise _unwritable(error) from error
+        raise unwritable(error, folder) from error
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -207,12 +208,8 @@ def _image_note(origin: Origin) -> str:
     )
 
 
-def _write(folder: Path, texts: Mapping[str, str]) -> None:
-    for name, text in texts.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-
-def _unwritable(error: OSError) -> ConfigurationError:
-    return ConfigurationError(f"cannot write {error.filename}: {error.strerror}")
+def _read(wheel: Path) -> bytes:
+    try:
+        return wheel.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {wheel}: {error.strerror}") from error

@@ -16,6 +16,7 @@ from sdk_client import (
     Client,
     Decision,
     DecisionType,
+    NotFoundError,
     RefusedError,
     RetryPolicy,
     RunCancelledError,
@@ -198,6 +199,11 @@ async def test_the_list_shows_what_waits_and_nothing_else(client: Client) -> Non
     assert inbox in waiting
     only = await client.approvals.list_waiting("gated", limit=1000)
     assert {approval.graph_id for approval in only} == {"gated"}
+    with pytest.raises(NotFoundError, match=r"'gatde' not found.*'gated'"):
+        await client.approvals.list_waiting("gatde")
+    with pytest.raises(NotFoundError):
+        await client.approvals.list_waiting(cancelled.thread_id)
+    assert await client.approvals.list_waiting("slow") == []
     await client.approvals.approve(inbox, decided_by="ann")
     assert inbox not in await client.approvals.list_waiting(limit=1000)
 

@@ -68,6 +68,13 @@ def test_where_all_is_well_before_and_after_the_migrations(project: Path, servic
     code, found, _ = examine(project, **given)
     assert code == 0, found
     assert found["schema"]["says"].startswith("empty")
+    code, found, _ = examine(project, **given, HOLDFAST_MIGRATE="false")
+    assert code == 1
+    assert "Run `holdfast migrate`" in found["schema"]["cure"]
+    refused = run(project, "serve", "--no-migrate", "--port", "0", **given)
+    assert refused.returncode == 2
+    assert "has no schema" in refused.stderr
+    assert "Run `holdfast migrate` of this version first" in refused.stderr
     assert run(project, "migrate", **given).returncode == 0
     code, found, printed = examine(project, **given)
     assert code == 0, found

@@ -67,7 +67,7 @@ async def test_a_save_that_takes_longer_than_a_lease_does_not_lose_it(
 ) -> None:
     """A saver holds the run's row against its deletion, for as long as its states take to write."""
     lease = await held_lease(handle)
-    bystander.execute("SELECT require_lease(%s, %s)", [lease.run_id, lease.token])
+    bystander.execute("SELECT require_lease_v2(%s, %s)", [lease.run_id, lease.token])
     until_when = lease.held_until
     await asyncio.sleep(LEASE_SECONDS * 1.5)  # the save
     assert lease.held_until > until_when + LEASE_SECONDS

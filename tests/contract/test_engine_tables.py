@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +11,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg import Rollback
 
 from langgraph_runtime_holdfast.database import Handle, Parameters, Row, close_pool
 from langgraph_runtime_holdfast.foreign import FOLDER
@@ -35,6 +37,35 @@ WITH made AS (
 )
 INSERT INTO run_inflight (run_id, thread_id, created_at, updated_at)
 SELECT run_id, thread_id, created_at, created_at FROM made
+"""
+# Threads with so many runs each, in an order that is mixed, and what the first one of each is at.
+MANY = """
+WITH seeded AS (SELECT setseed(%(seed)s)), made AS (
+    INSERT INTO thread (thread_id) SELECT gen_random_uuid() FROM seeded, generate_series(1, %(threads)s)
+    RETURNING thread_id
+), runs AS (
+    INSERT INTO run (run_id, thread_id, assistant_id, kwargs, multitask_strategy, created_at)
+    SELECT gen_random_uuid(), thread_id, gen_random_uuid(), '{}', 'enqueue', now() - random() * interval '1 h'
+    FROM made, generate_series(1, %(depth)s)
+    RETURNING *
+)
+INSERT INTO run_inflight (run_id, thread_id, created_at, updated_at)
+SELECT run_id, thread_id, created_at, created_at FROM runs
+"""
+FIRSTS = """
+WITH first AS (
+    SELECT DISTINCT ON (thread_id) run_id, hashtext(thread_id::text) & 7 AS kind FROM run_inflight
+    ORDER BY thread_id, created_at, run_id
+)
+UPDATE run_inflight SET
+    status = CASE WHEN kind = 0 THEN 'running' ELSE 'pending' END,
+    available_at = CASE WHEN kind = 1 THEN now() + interval '1 hour' ELSE available_at END,
+    deaths = CASE WHEN kind IN (2, 3) THEN 2 ELSE 0 END
+FROM first WHERE first.run_id = run_inflight.run_id
+"""
+FIRST_BACKS_OFF = """
+UPDATE run_inflight SET available_at = now() + interval '1 hour'
+WHERE run_id = (SELECT run_id FROM run_inflight ORDER BY created_at, run_id LIMIT 1)
 """
 LATER = "UPDATE {table} SET created_at = created_at + interval '1 hour'"
 # As the version before the table of runs in flight has left them: runs at each stage.
@@ -230,6 +261,36 @@ async def test_a_long_queue_makes_neither_creates_nor_claims_dear(handle: Handle
     claimed = await handle.fetch("SELECT run_id FROM run_inflight WHERE status = 'running'")
     assert (other in {row["run_id"] for row in claimed}, len(claimed)) == (True, 2)
     assert claiming.pages < 1000
+
+
+async def test_a_claim_steps_over_threads_and_takes_what_the_version_before_would(handle: Handle) -> None:
+    """Deep threads whose first run runs, backs off or may kill its worker, others, and what is later."""
+    claim = "SELECT run_id FROM {name}(most => 10, worker => 'w', lease_seconds => 60, may_suspect => {may})"
+    for seed, depth in ((0.1, 300), (0.2, 40), (0.3, 2)):
+        await handle.execute("DELETE FROM thread")
+        await handle.execute(MANY, {"seed": seed, "threads": 600 // depth, "depth": depth})
+        await handle.execute(FIRSTS)
+        for may_suspect in ("true", "false"):
+            taken = []
+            for name in ("claim_runs", "claim_runs_v2"):
+                with contextlib.suppress(Rollback):
+                    async with handle.transaction() as tx:
+                        rows = await tx.fetch(claim.format(name=name, may=may_suspect))
+                        taken.append([row["run_id"] for row in rows])
+                        raise Rollback
+            assert taken[0] == taken[1], (seed, depth, may_suspect)
+            assert taken[0]
+    # Behind one run that backs off; the version before looks at each of them, and at those before it.
+    thread_id = await new_thread(handle)
+    await handle.execute("DELETE FROM thread WHERE thread_id <> %(id)s", {"id": thread_id})
+    await handle.execute(QUEUE, {"id": thread_id})
+    await handle.execute(FIRST_BACKS_OFF)
+    other = await new_run(handle, await new_thread(handle))
+    claiming = Counting("claim_runs")
+    await claiming.fetch(claim.format(name="claim_runs_v2", may="true"))
+    (claimed,) = await handle.fetch("SELECT run_id FROM run_inflight WHERE status = 'running'")
+    assert claimed["run_id"] == other
+    assert claiming.pages < 4000, "less than one for each that waits"
 
 
 async def test_a_clock_that_is_behind_lets_nobody_overtake(handle: Handle) -> None:

@@ -165,6 +165,24 @@ async def test_support_sorts_in_a_shape_that_the_model_has_to_keep_to(
     assert not fake.refused, fake.refused[:3]
 
 
+@EACH_PROTOCOL
+async def test_a_draft_that_is_cut_or_none_comes_to_the_reviewer_at_once(
+    sdk: Sdk, fake: Fake, context: dict[str, Any]
+) -> None:
+    for answer, kept, requests, told in (
+        (Answer(text="We are sorry [REF-1] and", cut=True), "We are sorry [REF-1] and", 2, "cut off"),
+        (Answer(), "", 4, "empty answer"),
+    ):
+        fake.requests.clear()
+        fake.mind = in_turn(sorts("complaint"), *[answer] * 3)
+        ended = await run(sdk, "support", example("support"), context)
+        assert (ended.error, len(fake.requests)) == (None, requests)
+        assert ended.values["draft"] == kept
+        assert told in ended.values["compliance"]["findings"][0]
+        assert ended.values["__interrupt__"]
+    assert not fake.refused, fake.refused[:3]
+
+
 async def test_supports_limits_are_kept(sdk: Sdk, fake: Fake, context: dict[str, Any]) -> None:
     for limit, spent in (({"max_model_calls": 1}, 1), ({"max_tokens": 1}, 1)):
         fake.requests.clear()
@@ -302,7 +320,7 @@ async def test_arguments_that_stay_unreadable_end_the_run_with_a_problem(
     ended = await run(sdk, "projects", example("projects"), context)
     assert ended.values["problem"]["code"] == "unreadable_tool_calls"
     assert ended.values["usage"]["model_calls"] == len(fake.requests) == 3
-    assert ["no JSON object" in json.dumps(body) for body in fake.requests] == [False, True, True]
+    assert ["cannot be read" in json.dumps(body) for body in fake.requests] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -405,3 +423,17 @@ async def test_wrong_settings_are_told_to_the_caller(sdk: Sdk, wrong: dict[str, 
     ended = await run(sdk, "projects", example("projects"), wrong)
     assert ended.error is not None
     assert says in ended.error["message"]
+
+
+@pytest.mark.parametrize("agent", ["projects", "support"])
+async def test_a_mistyped_setting_of_an_assistant_is_refused(
+    sdk: Sdk, fake: Fake, context: dict[str, Any], agent: str
+) -> None:
+    mistyped = context | {"max_model_call": 1, "tenant": "ours", "user_id": "u"}
+    assistant = await sdk.assistants.create(agent, context=mistyped)
+    thread_id = (await sdk.threads.create())["thread_id"]
+    values: Any = await sdk.runs.wait(thread_id, assistant["assistant_id"], input=example(agent))
+    assert values["problem"]["code"] == "unknown_setting"
+    assert "'max_model_call'" in values["problem"]["message"]
+    assert "max_model_calls" in values["problem"]["message"]
+    assert not fake.requests

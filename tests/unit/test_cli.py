@@ -24,7 +24,7 @@ from sdk_client.cli.demo_table import Row, fit
 from sdk_client.cli.execute import execute
 from sdk_client.cli.inputs import build_input
 from sdk_client.cli.main import main
-from sdk_client.cli.output import Interrupted, Output
+from sdk_client.cli.output import Interrupted, Output, command
 from sdk_client.cli.pauses import edit_diff, show_pause
 from sdk_client.cli.receiver import NoCallbackError, Receiver, ReceiverSettings
 from sdk_client.decisions import Decision
@@ -384,3 +384,44 @@ def test_the_table_fits_its_console(width: int, thread: str, run: str) -> None:
     lines = captured.get().splitlines()
     assert lines[-1].split()[2:4] == [thread, run]
     assert max(map(len, lines)) <= width
+
+
+def test_a_server_that_is_away_is_named_at_once_and_then_seldom(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOLDFAST_RETRY_ATTEMPTS", "6")
+    monkeypatch.setattr("sdk_client.retry.RetryPolicy.delay_seconds", lambda *_: 0.01)
+    assert main(["threads", "inspect", THREAD]) == 5
+    tries, *error = capsys.readouterr().err.splitlines()
+    assert tries.startswith("http://127.0.0.1:1: ConnectError: ")
+    assert error[0].startswith("error: Could not read the thread: the server at http://127.0.0.1:1 is not")
+    assert "HOLDFAST_URL" in error[1]
+    assert len(error) == 2
+    monkeypatch.setattr("sdk_client.cli.execute.QUIET_SECONDS", 0.0)
+    main(["threads", "inspect", THREAD])
+    assert capsys.readouterr().err.count("trying again") == 5
+    assert main(["threads", "inspect", THREAD, "--json"]) == 5
+    out, err = capsys.readouterr()
+    assert "http://127.0.0.1:1" in json.loads(out)["error"]["message"]
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("called", "shown"),
+    [
+        ("{here}/.venv/bin/holdfast", ".venv/bin/holdfast"),
+        ("{here}/on the path/holdfast", "holdfast"),
+        ("/else where/holdfast", "'/else where/holdfast'"),
+        ("{here}/sdk_client/cli/main.py", "holdfast"),
+        (".venv/bin/holdfast", ".venv/bin/holdfast"),
+    ],
+)
+def test_a_hint_names_the_command_as_it_was_called(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, called: str, shown: str
+) -> None:
+    on_path = tmp_path / "on the path" / "holdfast"
+    on_path.parent.mkdir()
+    on_path.touch(0o755)
+    monkeypatch.setenv("PATH", str(on_path.parent))
+    monkeypatch.setattr(sys, "argv", [called.format(here=tmp_path)])
+    assert command() == shown

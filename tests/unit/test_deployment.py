@@ -121,3 +121,26 @@ def test_a_copied_example_sets_nothing() -> None:
     # `make run` makes secrets of its own where none is given; an empty one would count as given.
     lines = (PROJECT / ".env.example").read_text().splitlines()
     assert [line for line in lines if line and not line.startswith("#")] == []
+
+
+def test_a_clone_that_was_moved_sets_itself_up_anew(tmp_path: Path) -> None:
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text('#!/bin/sh\nmkdir -p .venv/bin && touch .venv/bin/python && echo "$1" >> .venv/made\n')
+    uv.chmod(0o755)
+    (tmp_path / "old place" / "engine").mkdir(parents=True)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml", "engine/pyproject.toml"):
+        (tmp_path / "old place" / name).write_bytes((PROJECT / name).read_bytes())
+
+    def setup(folder: str) -> str:
+        environment = {"PATH": f"{uv.parent}:/usr/bin:/bin"}
+        command = ["make", "--silent", "setup", f"UV={uv}"]
+        subprocess.run(command, cwd=tmp_path / folder, env=environment, check=True)
+        return (tmp_path / folder / ".venv" / "made").read_text()
+
+    once = setup("old place")
+    assert setup("old place") == once
+    (tmp_path / "old place" / ".venv" / "of-the-old-place").touch()
+    (tmp_path / "old place").rename(tmp_path / "new place")
+    assert setup("new place") == setup("new place") == once
+    assert not (tmp_path / "new place" / ".venv" / "of-the-old-place").exists()

@@ -31,14 +31,17 @@ from graphs.kit.context import Context
 from graphs.kit.datafolder import read_data_file
 from graphs.kit.delegate import sub_agent
 from graphs.kit.effects import once
+from graphs.kit.failures import ModelFailedError
 from graphs.kit.findings import found
-from graphs.kit.intake import MAX_PROMPT_CHARACTERS, Intake, named_file
+from graphs.kit.intake import MAX_PROMPT_CHARACTERS, Intake
 from graphs.kit.middleware import standard
+from graphs.kit.model import named_model
 from graphs.kit.offline import Call, OfflineChatModel, Rule, in_order, tool_outputs
 from graphs.kit.offload import OffloadTimeoutError, in_process, in_thread
 from graphs.kit.policies import is_transient
 from graphs.kit.problems import InputProblem
 from graphs.kit.state import AgentState, ToolAgentState
+from graphs.kit.turn import Turn
 
 
 @tool
@@ -50,11 +53,14 @@ async def halve(value: int, runtime: ToolRuntime[Any, Any]) -> Command[Any]:
 
 
 def halver(value: int) -> CompiledStateGraph[Any, Any, Any, Any]:
-    async def check(state: dict[str, Any]) -> dict[str, Any]:
+    async def check(state: dict[str, Any], turn: Turn) -> dict[str, Any]:
         return {}
 
     rule = in_order(Call("halve", value=value), then=lambda said: f"Done: {tool_outputs(said)['halve']}.")
-    middleware = [Intake(check, accept=lambda file: file.json_object(["number"])), *standard()]
+    middleware = [
+        Intake(check, keys=["number"], accept=lambda file: file.json_object(["number"])),
+        *standard(),
+    ]
     return create_agent(
         OfflineChatModel(rule=rule),
         [halve],
@@ -160,16 +166,17 @@ def test_a_file_is_read_as_each_interface_sends_it(block: dict[str, Any]) -> Non
 )
 def test_a_file_block_of_no_use_is_never_a_crash(about: dict[str, Any]) -> None:
     content: Any = [{"type": "file", "data": "?", **about}]
-    with pytest.raises(InputProblem, match="is not in base64"):
-        take_files([HumanMessage(content)])
+    _, _, problem = take_files([HumanMessage(content)])
+    assert "is not in base64" in str(problem)
 
 
 def test_a_long_word_is_looked_through_at_once() -> None:
     for word in ("a" * MAX_PROMPT_CHARACTERS, "a." * (MAX_PROMPT_CHARACTERS // 2)):
         began = time.monotonic()
-        assert named_file({"messages": [HumanMessage(word)]}) is None
+        assert Turn([HumanMessage(word)], {}, {}).named_file(".json") is None
         assert time.monotonic() - began < 0.5
-    assert named_file({"messages": [HumanMessage("See (plans/a-b.JSON).")]}) == "plans/a-b.JSON"
+    said = [HumanMessage("See (plans/a-b.JSON).")]
+    assert Turn(said, {}, {}).named_file(".json") == "plans/a-b.JSON"
 
 
 async def test_work_past_its_limit_is_ended(no_blocking: None) -> None:
@@ -261,3 +268,8 @@ async def test_files_outside_the_data_folder_are_refused(
             await read_data_file(path)
     with pytest.raises(InputProblem, match="is the most"):
         await read_data_file("table.csv", max_bytes=2)
+
+
+async def test_a_model_whose_package_is_missing_names_it_and_where_it_belongs() -> None:
+    with pytest.raises(ModelFailedError, match=r"the package langchain-mistralai.*add it to pyproject\.toml"):
+        await named_model("mistralai:one")

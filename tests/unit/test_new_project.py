@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import shutil
 import subprocess
 import tomllib
 from importlib import metadata
@@ -88,6 +90,23 @@ def test_the_composed_project_has_no_default_secret_and_drains(folder: Path, whe
     drain_seconds = int(server["environment"]["BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS"])
     assert int(server["stop_grace_period"].removesuffix("s")) > drain_seconds
     assert all(port.startswith("127.0.0.1:") for port in server["ports"])
+
+
+def test_what_the_example_documents_reaches_the_composed_services(folder: Path, wheels: Path) -> None:
+    assert main(["new", "my-desk", "--from", "built"]) == 0
+    example = (folder / "my-desk" / ".env.example").read_text()
+    agents, rest = example.split("# ── compose.yaml")
+    composed = rest.split("# ── the client")[0]
+    documented = [set(re.findall(r"^# ([A-Z_]+)=", part, re.M)) for part in (agents, composed)]
+    assert {"MODEL", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "LANGSMITH_API_KEY"} <= documented[0]
+    text = (folder / "my-desk" / "compose.yaml").read_text()
+    services = yaml.safe_load(text)["services"]
+    given = {name: set(services[name]["environment"]) for name in ("server", "callbacks")}
+    assert documented[0] <= given["server"]
+    interpolated = set(re.findall(r"\$\{([A-Z_]+)", text))
+    assert documented[1] <= given["server"] | given["callbacks"] | interpolated
+    # An empty OPENAI_BASE_URL would be taken for an address: what is unset must stay so.
+    assert ":-}" not in text
 
 
 def test_the_doctor_of_a_project_knows_what_is_read(
@@ -217,6 +236,52 @@ def test_a_file_is_no_folder_for_a_project(folder: Path, capsys: pytest.CaptureF
     (folder / "my-desk").touch()
     assert main(["new", "my-desk"]) == 2
     assert "my-desk is a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("refused", [".env.example", "provider.py", WHEELS[1], "graph.py", "langgraph.json"])
+def test_a_disk_that_fills_leaves_nothing_behind(
+    folder: Path,
+    wheels: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    refused: str,
+) -> None:
+    real = Path.open
+
+    def refuse(content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full(path: Path, *arguments: Any, **options: Any) -> Any:
+        file: Any = real(path, *arguments, **options)
+        if path.name == refused and "xb" in arguments:
+            file.write = refuse
+        return file
+
+    for project in ("my-desk", "a/new/my-desk"):
+        with monkeypatch.context() as disk:
+            disk.setattr(Path, "open", full)
+            assert main(["new", project, "--from", "built"]) == 2
+        assert f"{refused}: No space left on device" in capsys.readouterr().err
+        assert {path.name for path in folder.iterdir()} == {"built"}
+        assert main(["new", project, "--from", "built"]) == 0
+        shutil.rmtree(folder / Path(project).parts[0])
+
+
+def test_a_manifest_that_cannot_be_written_stays_as_it_was(
+    folder: Path, wheels: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["new", "my-desk", "--from", "built"]) == 0
+    monkeypatch.chdir(folder / "my-desk")
+    before = {file: Path(file).read_bytes() for file in files(Path())}
+
+    def refuse(*paths: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert main(["new", "agent", "outing"]) == 2
+    assert "cannot write langgraph.json: Permission denied" in capsys.readouterr().err
+    assert {file: Path(file).read_bytes() for file in files(Path())} == before
+    assert not Path("agents", "outing").exists()
 
 
 def test_a_moved_project_sets_itself_up_anew(folder: Path, wheels: Path) -> None:

@@ -15,6 +15,7 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command
 
 from graphs.kit.effects import EFFECTS
+from graphs.support.answers import read_answer
 from graphs.support.graph import SENT, graph
 from graphs.support.policy_book import load_policy
 from graphs.support.review import check_reply
@@ -184,6 +185,12 @@ async def test_unusable_decision_asks_again_and_says_why(answer: object, reason:
     assert again["__interrupt__"][0].id != first["__interrupt__"][0].id, "a new question, decided anew"
     await desk.decide(hitl({"type": "approve"}))
     assert desk.sent() == [first["draft"]]
+
+
+def test_a_draft_that_is_none_cannot_be_approved() -> None:
+    with pytest.raises(ValueError, match="no draft to approve"):
+        read_answer(hitl({"type": "approve"}), " ")
+    assert read_answer(hitl({"type": "reject"}), "") == {"decision": {"type": "reject"}}
 
 
 @pytest.mark.parametrize(

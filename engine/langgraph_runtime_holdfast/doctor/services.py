@@ -17,7 +17,8 @@ from langgraph_runtime_holdfast.doctor.finding import Finding, ok, problem, warn
 from langgraph_runtime_holdfast.dsn import CONNECTION_CURE, described
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.foreign import CURE, who_else
-from langgraph_runtime_holdfast.migrate import OLDEST_POSTGRES, versions
+from langgraph_runtime_holdfast.migrate import OLDEST_POSTGRES
+from langgraph_runtime_holdfast.schema_state import read_state
 from langgraph_runtime_holdfast.settings import settings
 from langgraph_runtime_holdfast.valkey import VALKEY_ERRORS, address, ask, is_cluster, key, stop_valkey
 from langgraph_runtime_holdfast.valkey_start import check_valkey as ask_valkey
@@ -95,22 +96,28 @@ def _check_server(info: ConnectionInfo, dsn: str) -> Finding:
 
 
 async def _check_schema(connection: Connection, row: DictRow) -> Finding:
-    newest = versions()[-1][0]
-    current = 0
-    if row["has_schema"]:
-        latest = await _row(connection, "SELECT max(version) AS version FROM holdfast_migration")
-        current = latest["version"] or 0
-    if current > newest:
-        says = f"version {current}, made by a newer engine; this one knows {newest}"
+    state = await read_state(connection)
+    current, newest = state.version, state.needs
+    if state.is_too_new:
+        says = (
+            f"version {current}, made by a newer engine for those that know {state.minimum_version}; "
+            f"this one knows {newest}"
+        )
         return problem("schema", says, "Use the newer engine, or restore a backup from before its migration.")
-    if current == newest:
-        return ok("schema", f"version {current}, up to date")
+    if state.is_complete:
+        newer = "" if current == newest else f", made by a newer engine and good for this one ({newest})"
+        return ok("schema", f"version {current}, up to date{newer}")
     if owner := await who_else(connection):
         return problem("schema", f"the database is not this engine's: {owner}", CURE)
     if not row["may_create"]:
         cure = "GRANT CREATE ON SCHEMA public to the role in DATABASE_URI."
         return problem("schema", f"version {current} of {newest}, and this role may not create tables", cure)
     begin = f"version {current} of {newest}" if current else "empty"
+    if not settings().migrates:
+        cure = (
+            "Run `holdfast migrate` of this version; servers refuse it until then (HOLDFAST_MIGRATE=false)."
+        )
+        return problem("schema", begin, cure)
     return ok("schema", f"{begin}; `holdfast migrate` or the next start brings it up to date")
 
 

@@ -23,7 +23,7 @@ SELECT assistant.assistant_id, assistant.graph_id, assistant.config, assistant.c
        assistant.xmin::text AS assistant_version,
        thread.thread_id IS NOT NULL AS has_thread, thread.status AS thread_status,
        thread.metadata AS thread_metadata, thread.config AS thread_config,
-       thread_content(thread.metadata, thread.config) AS thread_version
+       thread_content_v2(metadata => thread.metadata, config => thread.config) AS thread_version
 FROM assistant LEFT JOIN thread ON thread.thread_id = %(thread_id)s
 WHERE assistant.assistant_id = %(assistant_id)s
 """

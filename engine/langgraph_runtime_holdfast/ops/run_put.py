@@ -38,11 +38,14 @@ SELECT run_id FROM run_inflight WHERE thread_id = %(thread_id)s AND run_id <> %(
 ORDER BY created_at, run_id
 """
 _ADD: Final = """
-SELECT * FROM add_run_v2(
-    %(run_id)s, %(thread_id)s, %(seen)s, %(seen_busy)s, %(assistant_id)s, %(assistant_seen)s, %(status)s,
-    %(metadata)s::jsonb, %(kwargs)s::json,
-    %(multitask_strategy)s, %(langsmith_session_name)s, %(after_seconds)s, %(listener)s,
-    %(reject_if_inflight)s, %(new_metadata)s::jsonb, %(new_config)s::jsonb, %(minutes)s, %(ttl_strategy)s
+SELECT * FROM add_run_v3(
+    added => %(run_id)s, its_thread => %(thread_id)s, seen => %(seen)s, seen_busy => %(seen_busy)s,
+    its_assistant => %(assistant_id)s, assistant_seen => %(assistant_seen)s, run_status => %(status)s,
+    run_metadata => %(metadata)s::jsonb, run_kwargs => %(kwargs)s::json, strategy => %(multitask_strategy)s,
+    session_name => %(langsmith_session_name)s, after_seconds => %(after_seconds)s,
+    its_listener => %(listener)s, reject_if_inflight => %(reject_if_inflight)s,
+    new_metadata => %(new_metadata)s::jsonb, new_config => %(new_config)s::jsonb,
+    minutes => %(minutes)s, ttl => %(ttl_strategy)s
 )
 """
 _ENDS_OTHERS: Final = ("interrupt", "rollback")
@@ -184,7 +187,7 @@ async def _others(conn: Handle, new: NewRun) -> list[Row]:
 
 
 async def _row(new: NewRun) -> Json:
-    """What `add_run` takes."""
+    """What `_ADD` takes."""
     seen = new.place.thread
     # A copy, because the row is changed for a run that occupies the thread.
     thread = dict(seen.row) if seen is not None else None

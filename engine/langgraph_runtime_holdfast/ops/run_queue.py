@@ -1,7 +1,7 @@
 """The queue in SQL: claiming due runs, putting them back, taking over those of dead workers, gauges.
 
-A claim (`claim_runs`) takes the oldest due runs whose thread is free: none of its runs is running and none is
-before them. `SKIP LOCKED` keeps claims out of each other's way; if all else fails, the unique index
+A claim (`claim_runs_v2`) takes the oldest due runs whose thread is free: none of its runs is running and none
+is before them. `SKIP LOCKED` keeps claims out of each other's way; if all else fails, the unique index
 `run_one_at_a_time` holds.
 """
 
@@ -35,7 +35,11 @@ RUN_FIELDS: Final = (
 )
 """The columns that the API shows."""
 
-_CLAIM: Final = "SELECT * FROM claim_runs(%(limit)s, %(worker)s, %(seconds)s, %(may_suspect)s)"
+_CLAIM: Final = """
+SELECT * FROM claim_runs_v2(
+    most => %(limit)s, worker => %(worker)s, lease_seconds => %(seconds)s, may_suspect => %(may_suspect)s
+)
+"""
 _PUT_BACK: Final = """
 UPDATE run_inflight SET status = 'pending', attempt = attempt - %(uncounted)s,
     lease_token = NULL, leased_by = NULL, leased_until = NULL, updated_at = now(),
@@ -87,7 +91,7 @@ FROM inflight
 """
 _KEPT_RESULT_MINUTES: Final = 10
 _SUSPECT_AFTER_DEATHS: Final = 2
-"""As `claim_runs` has it. The first death says little: all runs of a worker die with it."""
+"""As `claim_runs_v2` has it. The first death says little: all runs of a worker die with it."""
 _LONGEST_BACK_OFF_SECONDS: Final = 60.0
 
 

@@ -28,16 +28,18 @@ from langgraph_runtime_holdfast.outbox.message import make_message
 from langgraph_runtime_holdfast.retry import RETRIABLE_EXCEPTIONS, patiently
 
 _SET_THREAD: Final = """
-SELECT set_thread_state(
-    %(thread_id)s, %(status)s, %(error)s::jsonb, %(metadata)s::jsonb, %(has_checkpoint)s, %(values)s::jsonb,
-    %(interrupts)s::jsonb
+SELECT set_thread_state_v2(
+    changed => %(thread_id)s, new_status => %(status)s, new_error => %(error)s::jsonb,
+    more_metadata => %(metadata)s::jsonb, has_checkpoint => %(has_checkpoint)s,
+    new_values => %(values)s::jsonb, new_interrupts => %(interrupts)s::jsonb
 ) AS is_there
 """
 _END_RUN: Final = """
-SELECT end_run(
-    %(run_id)s, %(token)s, %(run_status)s,
-    %(thread_id)s, %(status)s, %(error)s::jsonb, %(metadata)s::jsonb, %(has_checkpoint)s, %(values)s::jsonb,
-    %(interrupts)s::jsonb, %(saved)s, %(blobs)b::bytea[]
+SELECT end_run_v2(
+    ended => %(run_id)s, held_token => %(token)s, run_status => %(run_status)s, its_thread => %(thread_id)s,
+    new_status => %(status)s, new_error => %(error)s::jsonb, more_metadata => %(metadata)s::jsonb,
+    has_checkpoint => %(has_checkpoint)s, new_values => %(values)s::jsonb,
+    new_interrupts => %(interrupts)s::jsonb, saved => %(saved)s, blobs => %(blobs)b::bytea[]
 ) AS has_more
 """
 

@@ -52,7 +52,7 @@ INSERT INTO thread (thread_id, metadata, created_at, updated_at, state_updated_a
 VALUES (%(thread_id)s, %(metadata)s::jsonb, %(now)s, %(now)s, %(now)s,
         %(minutes)s, %(strategy)s, now() + %(minutes)s * interval '1 minute')
 ON CONFLICT (thread_id) DO NOTHING
-RETURNING {columns()}, thread_content(metadata, config) AS version
+RETURNING {columns()}, thread_content_v2(metadata => metadata, config => config) AS version
 """  # noqa: S608 - constants
 # The row and the checkpoints belong together, also while a run of the original ends.
 _AT_ONE_MOMENT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"

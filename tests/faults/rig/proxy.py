@@ -31,6 +31,10 @@ class Proxy:
         self._resets = False
         self._carried: dict[asyncio.Task[None], _Connection] = {}
 
+    def forward_to(self, upstream_ports: Sequence[int]) -> None:
+        """Forward new connections to these from now on; those that are open stay where they are."""
+        self._upstream_ports = list(upstream_ports)
+
     async def open(self) -> None:
         """Listen on a free port."""
         self._server = await asyncio.start_server(self._handle, "127.0.0.1", 0)

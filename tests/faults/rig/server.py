@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -47,12 +47,15 @@ class Server:
             folder: For its logs, one for each start.
             given: Environment variables beside the defaults.
             role: Whether it answers the API, executes runs, or both.
-            config: Which of the suite's manifests it serves.
+            config: Which of the suite's manifests it serves, or the path of another.
         """
         self.role = role
+        self.program: Sequence[str] = (sys.executable, "-m", "langgraph_runtime_holdfast", "serve")
+        """What is started, from the next start on; another version has another interpreter."""
         self._config = GRAPHS / config
         self._folder = folder
-        self._given = dict(given)
+        self.given = dict(given)
+        """From the next start on."""
         self.port = choose_ports({"PORT": 0})["PORT"]
         self.url = f"http://127.0.0.1:{self.port}"
         self.starts = 0
@@ -74,18 +77,17 @@ class Server:
         """Start the process; returns when it exists, long before it answers."""
         self._folder.mkdir(exist_ok=True)
         self.starts += 1
-        command = [sys.executable, "-m", "langgraph_runtime_holdfast", "serve"]
         part = Part(
             name="holdfast serve",
             command=[
-                *command,
+                *self.program,
                 "--config",
                 str(self._config),
                 "--port",
                 str(self.port),
                 *self._roles(),
             ],
-            environment=server_environment(self._given),
+            environment=server_environment(self.given),
             folder=self._folder,
             address=self.url,
             is_healthy=partial(answers_ok, self.port),
