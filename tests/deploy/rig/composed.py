@@ -20,6 +20,8 @@ from tests.deploy.rig.machine import PROJECT, Machine
 WRAPPER: Final = Path(__file__).with_name("podman_path.py")
 COMPOSE: Final = str(Path(sys.executable).with_name("podman-compose"))
 NAME: Final = "holdfast-test"
+# With what a test may have added.
+MONITORED: Final = ("--profile", "monitoring")
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,14 @@ class Composed:
     def running(self) -> Iterator[Composed]:
         """Bring all of it up, and down at last."""
         self.machine.clear()
-        self.run("down", "--volumes", check=False)
+        self.run(*MONITORED, "down", "--volumes", check=False)
         try:
             self.run("up", "--detach")
             for name in ("proxy", "queue", "callbacks"):
                 self.machine.wait_until_healthy(self.container(name))
             yield self
         finally:
-            self.run("down", "--volumes", check=False)
+            self.run(*MONITORED, "down", "--volumes", check=False)
 
     def container(self, service: str, number: int = 1) -> str:
         """The name of a service's container."""
@@ -128,9 +130,9 @@ class Composed:
     def stop(self) -> dict[str, int]:
         """End all within their graces; returns the exit codes, 137 for a kill."""
         names = self.machine.podman("ps", "--format", "{{.Names}}").split()
-        self.run("stop")
+        self.run(*MONITORED, "stop")
         codes = {name: self.machine.exit_code(name) for name in names}
-        self.run("down")
+        self.run(*MONITORED, "down")
         return codes
 
 
