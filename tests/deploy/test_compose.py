@@ -35,7 +35,7 @@ STANDS_IN_FOR = (
     "docker.io/prom/prometheus:v3.5.0",
 )
 RUNS = 30
-STOP_SECONDS = 60
+STOP_SECONDS = 120
 has_podman = pytest.mark.skipif(shutil.which("podman") is None, reason="the network is podman's")
 
 
