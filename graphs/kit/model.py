@@ -71,7 +71,7 @@ def settings_of(context: Context) -> dict[str, Any]:
 def _make(name: str) -> BaseChatModel:
     # The libraries keep one HTTP client a process for each address and timeout. A timeout that differs by
     # next to nothing gets a client of its own, and so each loop does. By chance and not by a count: the kit
-    # may be in a process twice, by its name in a checkout and that in the wheel. Retries sit in the middleware.
+    # may be in a process twice, by its name in a checkout and in the wheel. Retries sit in the middleware.
     timeout = MODEL_TIMEOUT_SECONDS + uuid.uuid4().int % 10**9 * 1e-12
     try:
         model: BaseChatModel = init_chat_model(name, max_retries=0, timeout=timeout)
