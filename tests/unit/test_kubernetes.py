@@ -24,6 +24,7 @@ from langgraph_runtime_holdfast.health import queue_app
 from langgraph_runtime_holdfast.probe import port_of
 from langgraph_runtime_holdfast.serve import DRAIN_CONNECTIONS_SECONDS
 from langgraph_runtime_holdfast.settings import EngineSettings
+from langgraph_runtime_holdfast.valkey_address import read_address
 from sdk_client.callbacks import settings as callbacks
 from tests.unit.kubernetes_kinds import SPECS
 
@@ -373,6 +374,10 @@ def test_what_is_addressed_may_be_reached(overlay: str) -> None:
         for each in pod(overlay, name)["containers"][0].get("env", []):
             for host in re.findall(r"[@,](?:[\w-]+\.)?([a-z-]+):\d+", each.get("value", "")):
                 assert host in named
+            if each["name"] == "REDIS_URI":
+                kind = "sentinel" if overlay == "ha" else "server"
+                address = read_address(each["value"].replace("$(VALKEY_PASSWORD)", "secret"))
+                assert (address.kind, address.master) == (kind, "holdfast" if overlay == "ha" else "")
     policies = {
         each["metadata"]["name"]: each["spec"]
         for each in rendered(overlay)
