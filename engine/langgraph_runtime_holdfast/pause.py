@@ -24,9 +24,10 @@ IS_ON: Final = "EXISTS (SELECT FROM holdfast_pause)"
 """A condition, for the statements that begin something."""
 READ: Final = "SELECT reason, since FROM holdfast_pause"
 BEGIN: Final = """
-INSERT INTO holdfast_pause (reason) VALUES (%(reason)s)
-ON CONFLICT (is_on) DO UPDATE SET reason = EXCLUDED.reason
+WITH changed AS (UPDATE holdfast_pause SET reason = %(reason)s RETURNING 1)
+INSERT INTO holdfast_pause (reason) SELECT %(reason)s WHERE NOT EXISTS (SELECT FROM changed)
 """
+"""Without ON CONFLICT: in the middle of a restore there is no index yet."""
 END: Final = "DELETE FROM holdfast_pause"
 MORE_TIME: Final = """
 UPDATE outbox SET retry_until = greatest(retry_until, now() + make_interval(secs => %(retry_seconds)s))

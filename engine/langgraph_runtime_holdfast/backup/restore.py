@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
+
 from langgraph_runtime_holdfast.backup import database
 from langgraph_runtime_holdfast.backup.database import Connection, opened
 from langgraph_runtime_holdfast.backup.manifest import (
@@ -118,7 +120,7 @@ def restore(folder: Path, dsn: str, wishes: Wishes) -> Restored:
             database.empty(connection)
         try:
             running, applied = _bring_back(connection, dsn, folder, manifest, program, wishes)
-        except EngineError as error:
+        except (EngineError, psycopg.Error) as error:
             raise EngineError(
                 f"The restore broke off, and what is in {described(dsn)} is not whole; no server takes it. "
                 f"Begin again with --replace. {error}"
