@@ -39,7 +39,8 @@ SELECT gen_random_uuid(), thread_id, '00000000-0000-0000-0000-00000000000a', '{}
 INSERT INTO run_inflight (run_id, thread_id, created_at, updated_at)
 SELECT run_id, thread_id, created_at, created_at FROM run;
 UPDATE run_inflight SET status = 'running', attempt = 1, lease_token = nextval('lease_token'),
-    leased_by = 'old', leased_until = now() + interval '1 hour' WHERE run_id = (SELECT run_id FROM run LIMIT 1);
+    leased_by = 'old', leased_until = now() + interval '1 hour'
+WHERE run_id = (SELECT run_id FROM run LIMIT 1);
 INSERT INTO outbox (id, run_id, thread_id, url, host, body, retry_until, claim_token, claimed_by,
                     available_at)
 SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'http://a/b', 'a', '{}',

@@ -1,4 +1,4 @@
-"""A rehearsal takes minutes: `make test` leaves it out, `make test-deploy` runs it."""
+"""What takes minutes: `make test` leaves it out, `make test-deploy` runs it."""
 
 from __future__ import annotations
 
