@@ -118,7 +118,7 @@ async def _scenario(postgres: Postgres, worlds: Worlds, folder: Path) -> None:
     await copy.until_all_are_done(kept)
 
     async def is_sent() -> bool:
-        return len(world.receiver.arrived() - before) >= manifest["undelivered"]
+        return bool(len(world.receiver.arrived() - before) >= manifest["undelivered"])
 
     await until("its callbacks are sent", is_sent)
 
