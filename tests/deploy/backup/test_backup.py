@@ -98,8 +98,9 @@ async def _scenario(postgres: Postgres, worlds: Worlds, folder: Path) -> None:
         assert copy.server.said("Paused: no run, cron, callback or sweep is begun")
         await copy.server.kill()
     assert world.receiver.arrived() == before
+    # It has something to say of the suite's graphs as well.
     findings = json.loads(
-        await holdfast(copy.given, "doctor", "--json", "--config", str(GRAPHS / "langgraph.json"), code=0)
+        await holdfast(copy.given, "doctor", "--json", "--config", str(GRAPHS / "langgraph.json"), code=1)
     )
     [paused] = [each for each in findings if each["check"] == "pause"]
     assert paused["level"] == "warning"
