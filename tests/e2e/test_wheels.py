@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email
+import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -39,6 +41,16 @@ def test_the_kit_comes_with_the_client_and_needs_nothing_of_the_template(built: 
     python, installed = wheels.install_alone(wheel, tmp_path, extra="kit")
     assert not installed & {*OF_THE_TEMPLATE, "langgraph-api", "langgraph-runtime-holdfast"}
     wheels.run([python, "-c", IMPORT_ALL, "holdfast_kit"], tmp_path)
+
+
+def test_the_source_archive_has_the_kit_under_both_names_once(tmp_path: Path) -> None:
+    how = ["build", "--quiet", "--sdist", "--no-build-isolation", "--python", sys.executable]
+    wheels.run([wheels.UV, *how, "--out-dir", tmp_path, wheels.PROJECT], tmp_path)
+    (archive,) = tmp_path.glob("holdfast_client-*.tar.gz")
+    with tarfile.open(archive) as files:
+        names = [name.partition("/")[2] for name in files.getnames()]
+    assert len(names) == len(set(names))
+    assert {"graphs/kit/turn.py", "holdfast_kit/turn.py"} <= set(names)
 
 
 def test_the_client_installs_alone(built: Path, tmp_path: Path) -> None:
