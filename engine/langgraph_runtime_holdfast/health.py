@@ -94,11 +94,18 @@ def wants_database(request: Request) -> bool:
 async def answer(request: Request) -> Response:
     """Answer `/ok`, in the stock server's form."""
     if not wants_database(request):
-        return JSONResponse({"ok": True, "services": {"postgres": "skipped"}})
+        return JSONResponse({"ok": True, "services": {"postgres": "skipped"}, **_paused()})
     fault = await _check.fault()
     if fault is None:
-        return JSONResponse({"ok": True, "services": {"postgres": "healthy"}})
+        return JSONResponse({"ok": True, "services": {"postgres": "healthy"}, **_paused()})
     return not_ready(fault)
+
+
+def _paused() -> dict[str, Any]:
+    """Said, and no reason to be restarted or left out: calls are answered."""
+    from langgraph_runtime_holdfast import pause
+
+    return {} if (now := pause.seen()) is None else {"paused": now.as_json()}
 
 
 def not_ready(reason: str) -> Response:

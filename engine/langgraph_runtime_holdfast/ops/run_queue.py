@@ -14,6 +14,7 @@ from uuid import UUID
 
 import psycopg
 
+from langgraph_runtime_holdfast import pause
 from langgraph_runtime_holdfast.availability import RETRY_AFTER_EXHAUSTED_SECONDS, is_exhausted
 from langgraph_runtime_holdfast.database import Executor, Row, connect
 from langgraph_runtime_holdfast.ops.encryption import decrypted_text, encrypted_text
@@ -35,11 +36,12 @@ RUN_FIELDS: Final = (
 )
 """The columns that the API shows."""
 
-_CLAIM: Final = """
+_CLAIM: Final = f"""
 SELECT * FROM claim_runs_v2(
-    most => %(limit)s, worker => %(worker)s, lease_seconds => %(seconds)s, may_suspect => %(may_suspect)s
+    most => CASE WHEN {pause.IS_ON} THEN 0 ELSE %(limit)s END, worker => %(worker)s,
+    lease_seconds => %(seconds)s, may_suspect => %(may_suspect)s
 )
-"""
+"""  # noqa: S608 - constants
 _PUT_BACK: Final = """
 UPDATE run_inflight SET status = 'pending', attempt = attempt - %(uncounted)s,
     lease_token = NULL, leased_by = NULL, leased_until = NULL, updated_at = now(),

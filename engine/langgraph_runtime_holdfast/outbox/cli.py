@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -124,8 +123,9 @@ def _database(config: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     from psycopg.rows import dict_row
 
     from langgraph_runtime_holdfast.dsn import described
+    from langgraph_runtime_holdfast.find_database import find_database
 
-    dsn = _find_database(config)
+    dsn = find_database(config)
     # Through a pooler too, so nothing is prepared.
     options: dict[str, Any] = {"autocommit": True, "connect_timeout": 5, "prepare_threshold": None}
     try:
@@ -137,26 +137,6 @@ def _database(config: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
         raise DatabaseAwayError(
             f"Postgres at {described(dsn)} cannot be used: {' '.join(str(error).split())}"
         ) from error
-
-
-def _find_database(config: Path) -> str:
-    from langgraph_runtime_holdfast.deployment import manifest_environment
-    from langgraph_runtime_holdfast.local.manifest import read_manifest
-    from langgraph_runtime_holdfast.local.postgres import running_uri
-    from langgraph_runtime_holdfast.settings import settings
-
-    config = config.resolve()
-    if config.exists():
-        for name, value in manifest_environment(config, read_manifest(config)).items():
-            os.environ.setdefault(name, value)
-    if settings().database_uri or settings().postgres_uri:
-        return settings().dsn
-    home = (config.parent / Path(os.environ.get("HOLDFAST_HOME") or ".holdfast").expanduser()).resolve()
-    if (uri := running_uri(home / "postgres")) is None:
-        raise EngineError(
-            f"DATABASE_URI is not set, and no Postgres runs in {home}. Set it, or start the server."
-        )
-    return uri
 
 
 class DatabaseAwayError(EngineError):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from langgraph_runtime_holdfast import pause
 from langgraph_runtime_holdfast.database import Executor
 from langgraph_runtime_holdfast.outbox.message import Message
 from langgraph_runtime_holdfast.settings import WORKER_ID, settings
@@ -22,10 +23,11 @@ VALUES (%(id)s, %(run_id)s, %(thread_id)s, %(url)s, %(host)s, %(body)s, %(is_sea
     now() + make_interval(secs => %(retry_seconds)s))
 ON CONFLICT (run_id) DO NOTHING
 """
-_CLAIM: Final = """
+_CLAIM: Final = f"""
 WITH due AS MATERIALIZED (
     SELECT id FROM outbox
     WHERE delivered_at IS NULL AND dead_at IS NULL AND available_at <= now() AND host <> ALL(%(not_to)s)
+      AND NOT {pause.IS_ON}
     ORDER BY available_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -35,7 +37,7 @@ UPDATE outbox SET attempts = attempts + 1, claim_token = nextval('lease_token'),
 FROM due WHERE outbox.id = due.id
 RETURNING outbox.id, run_id, thread_id, url, host, octet_length(body) AS size_bytes, is_sealed, attempts,
     claim_token AS token
-"""
+"""  # noqa: S608 - constants
 _BODY: Final = "SELECT body FROM outbox WHERE id = %(id)s AND claim_token = %(token)s"
 _MINE: Final = """
 FROM unnest(%(ids)s::uuid[], %(tokens)s::bigint[]) AS held (id, token)
@@ -60,14 +62,14 @@ UPDATE outbox SET last_status = %(status)s, last_error = %(error)s, claim_token 
 WHERE id = %(id)s AND claim_token = %(token)s AND delivered_at IS NULL AND dead_at IS NULL
 RETURNING dead_at IS NOT NULL AS is_dead
 """
-_SWEEP: Final = """
-DELETE FROM outbox WHERE id IN (
+_SWEEP: Final = f"""
+DELETE FROM outbox WHERE NOT {pause.IS_ON} AND id IN (
     SELECT id FROM outbox WHERE delivered_at < now() - make_interval(secs => %(delivered_seconds)s)
     UNION ALL
     SELECT id FROM outbox WHERE dead_at < now() - make_interval(secs => %(dead_seconds)s)
     LIMIT %(limit)s
 )
-"""
+"""  # noqa: S608 - constants
 _COUNTS: Final = """
 SELECT (SELECT count(*) FROM outbox WHERE delivered_at IS NULL AND dead_at IS NULL) AS n_pending,
        (SELECT count(*) FROM outbox WHERE dead_at IS NOT NULL) AS n_dead
