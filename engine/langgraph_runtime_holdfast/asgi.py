@@ -32,6 +32,9 @@ def import_server() -> Any:
     check_surface()
     start_tracing()
     try:
+        from langgraph_runtime_holdfast.metrics.page import replace_stock_page
+
+        replace_stock_page()
         from langgraph_api.serde import json_dumpb
         from langgraph_api.server import app
     except Exception as error:

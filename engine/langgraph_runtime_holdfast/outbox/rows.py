@@ -6,7 +6,7 @@ itself. It has a token; whoever holds an older one can write nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -67,10 +67,6 @@ DELETE FROM outbox WHERE id IN (
     SELECT id FROM outbox WHERE dead_at < now() - make_interval(secs => %(dead_seconds)s)
     LIMIT %(limit)s
 )
-"""
-_COUNTS: Final = """
-SELECT (SELECT count(*) FROM outbox WHERE delivered_at IS NULL AND dead_at IS NULL) AS n_pending,
-       (SELECT count(*) FROM outbox WHERE dead_at IS NOT NULL) AS n_dead
 """
 LEASE_SECONDS: Final = 10.0
 """How long a process keeps a claim without renewing it; then another one delivers."""
@@ -185,11 +181,6 @@ async def sweep(executor: Executor, limit: int) -> int:
         "limit": limit,
     }
     return await executor.execute(_SWEEP, parameters)
-
-
-async def counts(executor: Executor) -> Mapping[str, int]:
-    """How many callbacks are to be delivered (`n_pending`), and how many were given up (`n_dead`)."""
-    return await executor.fetch_one(_COUNTS, often=True) or {}
 
 
 def _held(claims: Sequence[Claim]) -> dict[str, Any]:
