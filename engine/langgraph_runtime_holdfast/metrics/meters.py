@@ -49,6 +49,11 @@ def meters() -> Meters:
     def gauge(name: str, text: str) -> Gauge:
         return Gauge(f"{prefix()}{name}", text)
 
+    callback_attempts = counter(
+        "callback_attempts", "Attempts to deliver callbacks: delivered, failed or dead.", "outcome"
+    )
+    for outcome in ("delivered", "failed", "dead"):
+        callback_attempts.labels(outcome)  # from 0 on, so that the first one is an increase
     return Meters(
         runs_ended=counter("runs_ended", "Runs that a worker brought to an end.", "graph", "status"),
         runs_retried=counter("runs_retried", "Attempts that failed and put their run into the queue again."),
@@ -57,9 +62,7 @@ def meters() -> Meters:
         ),
         runs_taken_over=counter("runs_taken_over", "Runs taken from workers that died."),
         leases_lapsed=counter("leases_lapsed", "Leases that could not be extended in time."),
-        callback_attempts=counter(
-            "callback_attempts", "Attempts to deliver callbacks: delivered, failed or dead.", "outcome"
-        ),
+        callback_attempts=callback_attempts,
         save_seconds=Histogram(
             f"{prefix()}checkpoint_save_seconds",
             "From when the oldest checkpoint of a batch came until the batch was saved.",
