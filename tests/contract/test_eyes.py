@@ -1,0 +1,61 @@
+"""What alerts and dashboard ask for is on the page of a real server, and the rules' own tests pass."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.contract.api import Sdk, until
+from tests.deploy.eyes import ALERTS_TEST, PACKAGE, metrics_in, promtool, queries, rules
+
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "runbooks"
+
+
+@pytest.fixture(scope="session", params=["holdfast"])
+def engine() -> str:
+    """The engine whose metrics they are."""
+    return "holdfast"
+
+
+async def test_every_metric_that_is_asked_for_is_there(sdk: Sdk, http: httpx.AsyncClient) -> None:
+    asked = metrics_in([*queries().values(), *(rule["expr"] for rule in rules())])
+    assert len(asked) > 25
+    await sdk.runs.wait(None, "echo", input={"text": "a"})
+    missing = asked
+
+    async def all_there() -> bool:
+        nonlocal missing
+        page = (await http.get("/metrics")).text
+        missing = asked - set(re.findall(r"^(\w+)", page, re.MULTILINE))
+        return not missing
+
+    await until(all_there, "every metric is there")
+    page = (await http.get("/metrics")).text
+    labels = set(re.findall(r'[{,](\w+)="', page))
+    assert not {name for name in labels if name.endswith("_id")} - {"project_id", "revision_id"}, labels
+    assert 'lg_api_runs_ended_total{graph="echo",status="success"}' in page
+
+
+def test_each_alert_has_its_page_and_each_page_its_alert() -> None:
+    linked = {Path(rule["annotations"]["runbook_url"]).name: rule["alert"] for rule in rules()}
+    assert set(linked) == {path.name for path in PAGES.glob("*.md")} - {"README.md"}
+    for name, alert in linked.items():
+        page = (PAGES / name).read_text(encoding="utf-8")
+        assert page.startswith(f"# {alert}\n"), name
+        for heading in ("## What it means", "## Look here", "## Do this"):
+            assert heading in page, f"{name}: {heading}"
+        if (index := (PAGES / "README.md")).exists():
+            assert f"]({name})" in index.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason=PACKAGE)
+def test_the_rules_fire_and_keep_silent_as_their_tests_say() -> None:
+    done = promtool("test", "rules", ALERTS_TEST)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tested = ALERTS_TEST.read_text(encoding="utf-8")
+    for rule in rules():
+        assert f"- name: {rule['alert']}\n" in tested, f"{rule['alert']} has no test"
