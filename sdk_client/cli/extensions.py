@@ -19,6 +19,7 @@ OF_THE_ENGINE: Final = {
     "migrate": "Bring the database to the engine's schema, and do nothing else.",
     "doctor": "Look at everything a server needs, and say what is wrong and what to do.",
     "callbacks": "Look at callbacks that are to be delivered, and send again those that were given up.",
+    "top": "Show queue, workers, pools and callbacks, live.",
 }
 
 

@@ -61,6 +61,7 @@ class Prometheus:
     """A running one."""
 
     def __init__(self, url: str) -> None:
+        """Know where it is."""
         self._http = httpx.Client(base_url=url, timeout=10)
 
     def ask(self, query: str) -> list[dict[str, Any]]:

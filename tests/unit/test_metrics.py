@@ -75,8 +75,12 @@ async def test_a_blocked_loop_is_late_while_it_is_blocked_and_a_while_after() ->
     await asyncio.sleep(0)
     assert lag.seconds() < 0.1
     during: list[float] = []
-    thread = asyncio.to_thread(lambda: (time.sleep(0.8), during.append(lag.seconds())))
-    looking = asyncio.create_task(thread)
+
+    def look() -> None:
+        time.sleep(0.8)
+        during.append(lag.seconds())
+
+    looking = asyncio.create_task(asyncio.to_thread(look))
     await asyncio.sleep(0)
     time.sleep(1.0)  # noqa: ASYNC251 - the fault
     await looking

@@ -30,7 +30,7 @@ _MOST_SECONDS: Final = 4.0
 _VALKEY_SECONDS: Final = 2.0
 # A run waits since it became due: created, put back, or once its back-off is over. One behind a run of its
 # thread does not wait for a worker. The first few hundred are looked at, by the index of the queue.
-_SAMPLE: Final = """
+SAMPLE: Final = """
 SELECT (SELECT count(*) FROM run_inflight WHERE status = 'pending') AS n_pending,
        (SELECT count(*) FROM run_inflight WHERE status = 'running') AS n_running,
        (SELECT count(*) FROM run_inflight WHERE status = 'running'
@@ -71,7 +71,7 @@ async def sample() -> dict[str, Any]:
         TimeoutError: Postgres does not say so in time.
     """
     async with asyncio.timeout(_MOST_SECONDS), connect() as handle:
-        row = await handle.fetch_one(_SAMPLE, {"lease_seconds": settings().lease_seconds}, often=True)
+        row = await handle.fetch_one(SAMPLE, {"lease_seconds": settings().lease_seconds}, often=True)
     return {name: 0.0 if value is None else value for name, value in (row or {}).items()}
 
 
