@@ -196,7 +196,10 @@ class Queue:
             await settle(job.lease, error)
         except Exception as error:
             await logger.aexception(
-                "A worker failed; its run is tried again", run_id=str(job.run["run_id"]), exc_info=error
+                "A worker failed; its run is tried again",
+                run_id=str(job.run["run_id"]),
+                thread_id=str(job.run["thread_id"]),
+                exc_info=error,
             )
             await settle(job.lease, error)
         finally:

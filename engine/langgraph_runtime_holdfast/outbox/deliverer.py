@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from langgraph_runtime_holdfast.database import connect
+from langgraph_runtime_holdfast.log_ids import name_run
 from langgraph_runtime_holdfast.metrics.meters import meters
 from langgraph_runtime_holdfast.outbox import bell, rows
 from langgraph_runtime_holdfast.outbox.bell import Bell
@@ -139,6 +140,8 @@ class Deliverer:
         self.bell.ring()
 
     async def _attempt(self, claimed: Claim) -> None:
+        # In a task of its own: whatever is logged here, also by the HTTP client, names the run.
+        name_run(claimed.run_id, claimed.thread_id, claimed.request_id)
         try:
             async with self._room.taken(claimed.size_bytes), connect() as handle:
                 body = await rows.read_body(handle, claimed)

@@ -34,7 +34,10 @@ UPDATE outbox SET attempts = attempts + 1, claim_token = nextval('lease_token'),
     available_at = now() + make_interval(secs => %(lease_seconds)s)
 FROM due WHERE outbox.id = due.id
 RETURNING outbox.id, run_id, thread_id, url, host, octet_length(body) AS size_bytes, is_sealed, attempts,
-    claim_token AS token
+    claim_token AS token,
+    -- For the log; a run with a large input would have to be read for it, and one without a thread is gone.
+    (SELECT kwargs #>> '{config,configurable,langgraph_request_id}' FROM run
+     WHERE run.run_id = outbox.run_id AND pg_column_size(kwargs) < 20000) AS request_id
 """
 _BODY: Final = "SELECT body FROM outbox WHERE id = %(id)s AND claim_token = %(token)s"
 _MINE: Final = """
@@ -87,6 +90,8 @@ class Claim:
     attempts: int
     """With this one."""
     token: int
+    request_id: str | None = None
+    """Of the request that created the run, where it is known."""
 
 
 async def add(executor: Executor, run_id: UUID, thread_id: UUID, message: Message) -> None:
