@@ -18,6 +18,7 @@ from prometheus_client import Gauge
 
 from langgraph_runtime_holdfast.availability import heard, refusals
 from langgraph_runtime_holdfast.database import connect, healthcheck, pool_stats
+from langgraph_runtime_holdfast.metrics import get_metrics
 from langgraph_runtime_holdfast.metrics.loop_lag import LoopLag
 from langgraph_runtime_holdfast.metrics.meters import meters, prefix
 from langgraph_runtime_holdfast.settings import settings
@@ -86,8 +87,11 @@ async def report_gauges() -> None:
     log_at = time.monotonic()
     while True:
         try:
-            _, stats = await asyncio.gather(_ask_valkey(), _report_database(reporter))
+            # What needs no answer first: it must be told while none comes, too.
             pools = _report_pools(reporter, reported)
+            _report_workers(reporter)
+            await _ask_valkey()
+            stats = await _report_database(reporter)
             if stats is not None and time.monotonic() >= log_at:
                 log_at = time.monotonic() + config.STATS_INTERVAL_SECS
                 await logger.ainfo("Queue stats", **stats)
@@ -172,6 +176,17 @@ def _report_pools(reporter: Any, reported: dict[str, int]) -> dict[str, dict[str
         reporter.inc_counter(name, max(0, postgres[counted] - reported.get(counted, 0)))
         reported[counted] = postgres[counted]
     return pools
+
+
+def _report_workers(reporter: Any) -> None:
+    """Report the jobs; the server's own collector does so too, but only every STATS_INTERVAL_SECS."""
+    from langgraph_api import metrics_otlp as names
+
+    workers = get_metrics()["workers"]
+    if workers["max"] > 0:
+        reporter.record_gauge(names.GAUGE_WORKERS_MAX, workers["max"])
+        reporter.record_gauge(names.GAUGE_WORKERS_ACTIVE, workers["active"])
+        reporter.record_gauge(names.GAUGE_WORKERS_AVAILABLE, workers["available"])
 
 
 def show_job_loops(blocked: Callable[[], float], lag_seconds: Callable[[], float]) -> None:

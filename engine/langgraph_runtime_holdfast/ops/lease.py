@@ -160,6 +160,12 @@ class Lease:
         self.events_lost = True
 
     @property
+    def graph_id(self) -> str:
+        """Which graph the run executes."""
+        configurable = (self.run.get("kwargs", {}).get("config") or {}).get("configurable") or {}
+        return str(configurable.get("graph_id", ""))
+
+    @property
     def webhook(self) -> str | None:
         """Where the run's end is reported."""
         url: str | None = self.run["kwargs"].get("webhook") if self.run else None
