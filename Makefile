@@ -9,11 +9,19 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 # uv trusts the machine's certificates, as pip does: behind a company's proxy its own list is not enough.
 export UV_SYSTEM_CERTS ?= true
 ENGINE ?= holdfast
+IMAGE ?= holdfast:local
+TARGET ?= app
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
-	--custom-compile-command "make lock" --extra agents --extra local --extra dev --extra otel pyproject.toml \
-	engine/pyproject.toml
+	--custom-compile-command "make lock"
+# What each lock is of. Those of the image take their versions from the first one.
+LOCKS := requirements.lock deploy/requirements.lock deploy/engine.lock deploy/builder.lock
+PACKAGES := pyproject.toml engine/pyproject.toml
+OF_requirements.lock := --extra agents --extra models --extra local --extra dev --extra otel $(PACKAGES)
+OF_deploy/requirements.lock := --constraint requirements.lock --extra agents --extra models --extra otel $(PACKAGES)
+OF_deploy/engine.lock := --constraint requirements.lock --extra otel $(PACKAGES)
+OF_deploy/builder.lock := --constraint requirements.lock --group builder
 
-.PHONY: help setup run test faults rehearse-upgrade bench check guard lock lock-current format clean
+.PHONY: help setup run test test-deploy faults rehearse-upgrade bench check guard lock lock-current image sbom format clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,6 +33,9 @@ run: $(VENV)/.ready  ## Serve the six agents, run the demo, then serve until Ctr
 
 test: $(VENV)/.ready  ## Run every test: unit, contract, faults, e2e
 	@$(BIN)/pytest -n logical --maxprocesses 4 --dist loadgroup
+
+test-deploy: $(VENV)/.ready  ## Build, run and break what is delivered: images, compose, manifests (says what it needs)
+	@$(BIN)/pytest tests/deploy
 
 faults: $(VENV)/.ready  ## Break real processes under load, in every way, and write docs/faults.md
 	@FAULTS=all FAULTS_REPORT=docs/faults.md $(BIN)/pytest tests/faults
@@ -45,14 +56,29 @@ check: lock-current  ## Lint, types, import rules, graph guard, lock is current
 guard: $(VENV)/.ready  ## Check every graph of langgraph.json against the rules of graphs/
 	@$(BIN)/python -m graphs.kit.guard
 
-lock: | $(UV)  ## Take the newest versions that pyproject.toml allows into requirements.lock
-	@$(LOCK) --upgrade --output-file requirements.lock
+lock: | $(UV)  ## Take the newest versions that pyproject.toml allows into requirements.lock and the image's
+	@$(foreach lock,$(LOCKS),$(LOCK) --upgrade --output-file $(lock) $(OF_$(lock)) &&) true
 	@$(MAKE) --no-print-directory setup
 
 lock-current: $(VENV)/.ready
-	@cp requirements.lock $(VENV)/requirements.lock && $(LOCK) --output-file $(VENV)/requirements.lock
-	@cmp --silent requirements.lock $(VENV)/requirements.lock || \
-		{ echo "requirements.lock does not match pyproject.toml: run 'make lock' and commit it"; exit 1; }
+	@mkdir -p $(VENV)/deploy
+	@$(foreach lock,$(LOCKS),cp $(lock) $(VENV)/$(lock) && \
+		$(LOCK) --output-file $(VENV)/$(lock) $(OF_$(lock)) && { cmp --silent $(lock) $(VENV)/$(lock) || \
+		{ echo "$(lock) does not match pyproject.toml: run 'make lock' and commit it"; exit 1; }; } &&) true
+
+# Podman and buildah write OCI images unless told otherwise, and these have no HEALTHCHECK.
+BUILD ?= $(shell docker info >/dev/null 2>&1 && echo docker build || { command -v podman >/dev/null && \
+	echo podman build --format docker; } || { command -v buildah >/dev/null && echo buildah build --format docker --layers; })
+
+image:  ## Build the image $(IMAGE) with docker, podman or buildah (TARGET=engine: without the agents)
+	@test -n "$(BUILD)" || { echo "make image needs docker (with its daemon), podman or buildah: none is here"; exit 1; }
+	$(BUILD) --file deploy/Dockerfile --target $(TARGET) --tag $(IMAGE) \
+		--build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" $(IMAGE_ARGS) .
+
+sbom:  ## Write what is in the image $(IMAGE) to sbom.json (CycloneDX; the base's own packages are not in it)
+	@if docker info >/dev/null 2>&1; then run=docker; else run=podman; fi; \
+	$$run run --rm --network none --entrypoint cat $(IMAGE) /opt/holdfast/sbom.json > sbom.json
 
 newest: $(VENV)/.ready  ## Say what the newest langgraph-api would change for the engine
 	@$(BIN)/python -m langgraph_runtime_holdfast.newest

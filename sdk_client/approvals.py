@@ -16,7 +16,7 @@ whom and when.
 - Rejecting a static pause runs nothing: the state is updated as of the graph's end, which clears what was
   to come and leaves the thread idle with its values.
 - A decision that the server refuses to carry out, as one that is too large, gives its claim back: the pause
-  waits for another (`pause_claims.py`).
+  waits for another (`pause_claims.py`), and whoever waited for the refused one decides as they wanted.
 - A pause with several actions takes one answer for all of them. Each action has a claim of its own, so that
   they can be decided one by one and by different people; with the last one the graph goes on.
 
@@ -40,7 +40,7 @@ from sdk_client.pause_claims import PauseClaims
 from sdk_client.pauses import Approval, DecisionType
 from sdk_client.reopening import Reopening
 from sdk_client.snapshots import snapshot_of
-from sdk_client.submission import RunPlan, Submission
+from sdk_client.submission import GivenBackError, RunPlan, Submission
 from sdk_client.transport import Transport
 from sdk_client.waiting import Waiting
 
@@ -189,17 +189,31 @@ class Approvals:
         as_json(pause, decided_by)
         wanted = {"decision": answer.decision, "value": answer.value, "decided_by": decided_by}
         if waiting is not None and len(waiting.actions) > 1:
-            return await self._decide_several(waiting, action, wanted, started=started)
+            while True:
+                try:
+                    return await self._decide_several(waiting, action, wanted, started=started)
+                except GivenBackError:
+                    started = time.monotonic()
         if waiting is None:
             record, done = await self._carried_out(pause, action)
         else:
             if waiting.kind == "static" and decision == "edit":
                 await self._refuse_unknown_keys(waiting, answer.value)
-            claim = await self._pauses.take(waiting, None, wanted)
-            record, done = claim.record, await self._carry_out(waiting, claim, started=started)
+            record, done = await self._decide_one(waiting, wanted, started=started)
         if not is_wanted(record, wanted):
             raise already(done)
         return done
+
+    async def _decide_one(
+        self, pause: Approval, wanted: Mapping[str, Any], *, started: float
+    ) -> tuple[Mapping[str, Any], Decision]:
+        """Carry out this decision, or the one that came first; not one that the server refused."""
+        while True:
+            claim = await self._pauses.take(pause, None, wanted)
+            try:
+                return claim.record, await self._carry_out(pause, claim, started=started)
+            except GivenBackError:
+                started = time.monotonic()
 
     async def _decide_several(
         self, pause: Approval, action: int | None, wanted: Mapping[str, Any], *, started: float
@@ -227,6 +241,11 @@ class Approvals:
         if len(decided) == len(records):
             answers = [{"decision": one["decision"], "value": one["value"]} for one in decided.values()]
             claim = await self._pauses.take(pause, None, {**wanted, "answers": answers})
+            # What counts is what the claim says: an action may have been given back and decided otherwise.
+            for index, carried in enumerate(claim.record["answers"]):
+                if index in asked and carried != answers[index]:
+                    lost = index if lost is None else lost
+                    asked[index] = {**claim.record, **carried}
             try:
                 run = (await self._carry_out(pause, claim, started=started)).run
             except RefusedError:
@@ -288,6 +307,7 @@ class Approvals:
                 ),
                 claim,
                 started=started,
+                give_back=True,
             )
         return decision_in(record, pause.thread_id, run)
 

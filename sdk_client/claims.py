@@ -85,13 +85,16 @@ class Claims:
             age_seconds=max(0.0, (answered_at - created_at).total_seconds()),
         )
 
-    async def release(self, claim_id: str, record: Mapping[str, Any]) -> None:
+    async def release(
+        self, claim_id: str, record: Mapping[str, Any], *, deadline_seconds: float | None = None
+    ) -> None:
         """Mark a claim as given up, so that the next in line need not wait for it to grow old."""
         given_up = {**record, "released": True}
         await self._transport.call(
             "release the claim",
             lambda: self._transport.sdk.threads.update(claim_id, metadata={METADATA_KEY: given_up}),
             thread_id=claim_id,
+            deadline_seconds=deadline_seconds,
         )
 
     async def read(self, claim_id: str) -> dict[str, Any] | None:

@@ -61,7 +61,7 @@ class PauseClaims:
     async def _stands(self, pause: Approval, claim_id: str, record: Mapping[str, Any]) -> bool:
         if not record.get("released"):
             return True
-        # Somebody who waited for it may have had more luck with the very same decision.
+        # Somebody who took over may have had more luck with the very same decision.
         plan = RunPlan(pause.thread_id, pause.assistant_id, claim_id)
         return await self._submission.find(plan) is not None
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from sdk_client.claims import Claim, Claims
 from sdk_client.errors import (
+    AuthenticationError,
     HoldfastError,
     OutcomeUnknownError,
     PlatformUnavailableError,
@@ -31,6 +32,7 @@ from sdk_client.retry import GaveUpError, call_with_retries, is_transient, may_h
 from sdk_client.transport import Transport
 
 REQUEST_ID_KEY = "request_id"
+_RELEASE_SECONDS = 4.0
 _PAGE = 100
 _POLL_SECONDS = 0.5
 _LAST_LOOK_SECONDS = 10.0
@@ -47,6 +49,10 @@ class RunPlan:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the SDK's `runs.create`."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class GivenBackError(Exception):
+    """The run that was waited for was refused, and what its claim stood for is open again."""
 
 
 class Submission:
@@ -105,32 +111,50 @@ class Submission:
             return await self._create(plan, look_first=False, started=started)
         return await self.create_claimed(plan, claim, started=started)
 
-    async def create_claimed(self, plan: RunPlan, claim: Claim, *, started: float) -> RunHandle:
+    async def create_claimed(
+        self, plan: RunPlan, claim: Claim, *, started: float, give_back: bool = False
+    ) -> RunHandle:
         """Create the run that a claim stands for, or wait for the one that its claimant creates.
 
         Args:
             plan: The run.
             claim: As `Claims.take` returned it.
             started: `time.monotonic()` from before the claim was taken; the deadline counts from there.
+            give_back: Whoever waits for the claim wants another run than its claimant. Once that one is
+                refused nobody creates it any more, or two who go on from there would create one each.
+
+        Raises:
+            GivenBackError: With `give_back`, the claimant's run was refused.
+            HoldfastError: What creating a run raises.
         """
         first, generation = claim, 0
         while True:
             if claim.mine:
                 try:
                     return await self._create(plan, look_first=True, started=started)
-                except (RefusedError, ThreadBusyError):
+                except (RefusedError, ThreadBusyError) as error:
                     # Not released, the claim would only make the next caller wait, so this must not hide
                     # the cause.
                     with contextlib.suppress(HoldfastError):
-                        await self._claims.release(claim.claim_id, claim.record)
+                        # Of a dead claimant's run it says nothing that we may not create it. The first claim
+                        # before ours, so that whoever waits for ours sees it.
+                        if give_back and claim is not first and not isinstance(error, AuthenticationError):
+                            await self._release(first)
+                        await self._release(claim)
                     raise
             if found := await self._wait_for_claimant(plan, claim):
                 return found
+            if give_back and ((await self._claims.read(first.claim_id)) or {}).get("released"):
+                raise GivenBackError
             generation += 1
             started = time.monotonic()
             claim = await self._claims.take(
                 takeover_id_for(first.claim_id, generation), {"kind": "takeover", "of": first.claim_id}
             )
+
+    async def _release(self, claim: Claim) -> None:
+        # Soon: later, somebody may count the claimant as dead and create its run.
+        await self._claims.release(claim.claim_id, claim.record, deadline_seconds=_RELEASE_SECONDS)
 
     async def _wait_for_claimant(self, plan: RunPlan, claim: Claim) -> RunHandle | None:
         """Wait for the run of somebody else's claim; None when that somebody is dead or was refused."""

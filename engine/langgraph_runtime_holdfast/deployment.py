@@ -27,7 +27,7 @@ from typing_extensions import is_typeddict
 
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.local.manifest import read_manifest, source_fault, sources
-from langgraph_runtime_holdfast.settings import settings
+from langgraph_runtime_holdfast.settings import EngineSettings, settings
 from langgraph_runtime_holdfast.surface import server_folder
 from langgraph_runtime_holdfast.tracing import tracing_variables
 
@@ -43,6 +43,10 @@ SECTIONS: Final = {
 }
 VARIABLES: Final = {"graphs": GRAPHS, **{section: variable for section, (variable, _) in SECTIONS.items()}}
 """The section by the variable that the server reads it from."""
+SAYS_NOTHING_EMPTY: Final = frozenset(
+    {*VARIABLES.values(), *(str(field.alias) for field in EngineSettings.model_fields.values())}
+)
+"""Taken for unset where they are empty, as compose files make them; the stock server would want a number."""
 # How `langgraph build` makes an image; here everything runs from this environment.
 ABOUT_THE_IMAGE: Final = frozenset(
     {
@@ -133,6 +137,8 @@ class Deployment:
             EngineError: The database's address is missing or wrong.
         """
         os.environ.update(self.environment)
+        for name in SAYS_NOTHING_EMPTY - self.environment.keys():
+            os.environ.pop(name, None)
         os.chdir(self.project)
         sys.path.extend(folder for folder in self.import_folders if folder not in sys.path)
         _ = settings().dsn
@@ -156,6 +162,7 @@ def load_deployment(config: Path, environment: Mapping[str, str]) -> Deployment:
     if faults := [*_manifest_faults(config, manifest, given, merged), *_variable_faults(merged)]:
         raise EngineError("\n".join(faults))
 
+    merged = {name: value for name, value in merged.items() if value or name not in SAYS_NOTHING_EMPTY}
     for name, value in DEFAULTS.items():
         merged.setdefault(name, value)
     merged |= tracing_variables(merged) | ALWAYS

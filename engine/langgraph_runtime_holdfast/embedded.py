@@ -11,12 +11,13 @@ from pathlib import Path
 from langgraph_runtime_holdfast.deployment import load_deployment, manifest_environment
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.local.endings import ToldToEndError, listen_to_signals, pause
+from langgraph_runtime_holdfast.local.errors import LocalStackError
 from langgraph_runtime_holdfast.local.folders import FolderLock
 from langgraph_runtime_holdfast.local.manifest import read_manifest
-from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
+from langgraph_runtime_holdfast.local.postgres import VERSION, EmbeddedPostgres, bin_folder
 from langgraph_runtime_holdfast.local.processes import Part, RunningPart
 from langgraph_runtime_holdfast.local.settings import secret_values
-from langgraph_runtime_holdfast.local.valkey import EmbeddedValkey
+from langgraph_runtime_holdfast.local.valkey import EmbeddedValkey, find_binary
 from langgraph_runtime_holdfast.near_misses import near_miss
 from langgraph_runtime_holdfast.roles import Role
 from langgraph_runtime_holdfast.serve import DRAIN_CONNECTIONS_SECONDS, ServeOptions, check_port, serve_here
@@ -72,7 +73,23 @@ def _check_embedded_is_meant(environment: Mapping[str, str], options: ServeOptio
         )
 
 
+def _check_installed() -> None:
+    """Say it before a folder is made, which where nothing is installed may not even be possible.
+
+    Raises:
+        EngineError: The embedded services are not here, as in an image; names both ways out.
+    """
+    try:
+        bin_folder(VERSION)
+        find_binary()
+    except LocalStackError as missing:
+        raise EngineError(
+            f"DATABASE_URI is not set, and {missing} Or set DATABASE_URI and REDIS_URI."
+        ) from None
+
+
 def _serve_with_services(config: Path, environment: dict[str, str], options: ServeOptions) -> int:
+    _check_installed()
     home = Path(environment.get("HOLDFAST_HOME") or ".holdfast").expanduser()
     home = (config.parent / home).resolve()
     listen_to_signals()

@@ -21,7 +21,7 @@ from .middleware import Middleware
 from .offload import in_thread
 from .problems import InputProblem, Problem
 from .state import ToolAgentState
-from .turn import Turn, TurnState, left_behind, said_now, sent_now, several, was_edited
+from .turn import Turn, TurnState, left_behind, not_seen, said_now, sent_now, several, was_edited
 
 MAX_PROMPT_CHARACTERS: Final = 20_000
 """More than this is data, not a question; it would also fill the context of most models."""
@@ -112,13 +112,14 @@ class Intake(Middleware):
         sent = await in_thread(sent_now, state, self._keys)
         if not said and not sent and was_edited(state):
             raise InputProblem(**EDITED)
+        new = await in_thread(not_seen, state, said)
         attached: dict[str, Any] = {}
         for file in files:
             read = await in_thread(self._accept, file)
             if attached.keys() & read.keys():
                 raise several(", ".join(file.name for file in files))
             attached |= read
-        update = attached | await self._check({**state, **attached}, Turn(said, sent, attached))
+        update = attached | await self._check({**state, **attached}, Turn(new, sent, attached))
         # Data without a question still starts a turn; the offline rules and real models both need to see one.
         if not any(message.text.strip() for message in said):
             messages.append(HumanMessage(DATA_ONLY))

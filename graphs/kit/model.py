@@ -7,9 +7,9 @@ must be installed). Unset or "offline" it is the deterministic model of `kit/off
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import re
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
@@ -29,7 +29,6 @@ OFFLINE: Final = "offline"
 _PACKAGE: Final = re.compile(r"pip install ([\w-]+)")
 
 _models: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, BaseChatModel]] = WeakKeyDictionary()
-_number: Final = itertools.count()
 
 
 def model_name() -> str:
@@ -71,8 +70,9 @@ def settings_of(context: Context) -> dict[str, Any]:
 
 def _make(name: str) -> BaseChatModel:
     # The libraries keep one HTTP client a process for each address and timeout. A timeout that differs by
-    # microseconds gets a client of its own, and so each loop does. Retries sit in the middleware.
-    timeout = MODEL_TIMEOUT_SECONDS + next(_number) * 1e-6
+    # next to nothing gets a client of its own, and so each loop does. By chance and not by a count: the kit
+    # may be in a process twice, by its name in a checkout and in the wheel. Retries sit in the middleware.
+    timeout = MODEL_TIMEOUT_SECONDS + uuid.uuid4().int % 10**9 * 1e-12
     try:
         model: BaseChatModel = init_chat_model(name, max_retries=0, timeout=timeout)
     except ImportError as error:

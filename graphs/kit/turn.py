@@ -36,6 +36,7 @@ class Turn:
     """What came with this turn."""
 
     said: Sequence[HumanMessage]
+    """What the user said that no turn has taken in."""
     sent: Mapping[str, Any]
     """The input keys whose values came now."""
     attached: Mapping[str, Any]
@@ -89,6 +90,19 @@ def was_edited(state: Mapping[str, Any]) -> bool:
     return before is not None and before != _digest(_words(state["messages"]))
 
 
+def not_seen(state: Mapping[str, Any], said: Sequence[HumanMessage]) -> list[HumanMessage]:
+    """Those messages that no turn has taken in yet.
+
+    A turn that was ended before it answered leaves what the user said unanswered, and what it named taken in.
+    """
+    before = (state.get("left") or {}).get(_SAID)
+    words = _words(state["messages"])
+    for new in range(len(said)):
+        if before == _digest(words[: len(words) - new]):
+            return list(said[len(said) - new :])
+    return list(said)
+
+
 def left_behind(
     state: Mapping[str, Any], keys: Sequence[str], messages: Sequence[AnyMessage]
 ) -> dict[str, str]:
@@ -102,4 +116,8 @@ def _words(messages: Sequence[AnyMessage]) -> list[str]:
 
 
 def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    digest = hashlib.sha256()
+    # Piece by piece: written in one, a large value holds up the event loop from within a thread too.
+    for piece in json.JSONEncoder(sort_keys=True, default=str).iterencode(value):
+        digest.update(piece.encode())
+    return digest.hexdigest()[:32]

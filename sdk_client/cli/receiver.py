@@ -64,6 +64,8 @@ class Receiver:
         self._http = httpx.AsyncClient(
             headers={"authorization": f"Bearer {settings.token.get_secret_value()}"},
             timeout=5.0,
+            # Whom the client trusts, also by SSL_CERT_FILE.
+            verify=httpx.create_ssl_context(),
             trust_env=False,  # a proxy for the internet has no business between us and the receiver
         )
 

@@ -35,10 +35,8 @@ _AGENT_FILES: Final = {
     "example.json": "examples/{agent}.json",
 }
 
-# A line of the Dockerfile, for an image that has no git of its own.
-_GIT_STEP: Final = (
-    "RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*\n"
-)
+# Of compose.yaml, for a base that has no git of its own.
+_WITH_GIT: Final = "      args: {BUILD_PACKAGES: git ca-certificates}\n"
 
 
 class Kind(StrEnum):
@@ -89,7 +87,7 @@ def make_project(folder: Path, kind: Kind, origin: Origin) -> list[Path]:
         "sources": origin.tables,
         "question": _question(kind),
         "image_note": _image_note(origin),
-        "image_step": _GIT_STEP if origin.needs_git else "",
+        "build_arguments": _WITH_GIT if origin.needs_git else "",
     }
     written = {path: _fill(text, values) for path, text in _texts(_TEMPLATE / "project")}
     if re.search(rf'"{name}["<>=]', written["pyproject.toml"].partition("dependencies")[2]):

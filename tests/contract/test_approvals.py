@@ -7,6 +7,7 @@ import uuid
 from contextlib import aclosing
 from typing import Any
 
+import httpx
 import pytest
 
 from sdk_client import (
@@ -124,6 +125,46 @@ async def test_a_decider_that_died_after_its_claim_is_finished_by_the_next(serve
         again = await client.approvals.approve(approval, decided_by="ann")
         values = await values_after(client, again)
         assert values["answers"] == [{"type": "accept", "args": None}]
+        assert len((await client.threads.inspect(approval.thread_id)).runs) == 2
+
+
+class ClosedGate(httpx.AsyncHTTPTransport):
+    """What refuses to create runs, and lets the caller wait for it."""
+
+    def __init__(self, status_code: int) -> None:
+        """Refuse with this status, once told to."""
+        super().__init__()
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+        self._status_code = status_code
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Refuse a new run, and pass on all else."""
+        if not (request.method == "POST" and request.url.path.endswith("/runs")):
+            return await super().handle_async_request(request)
+        self.asked.set()
+        await self.answer.wait()
+        return httpx.Response(self._status_code, text="no", request=request)
+
+
+@pytest.mark.parametrize("status_code", [403, 413])
+async def test_who_waited_for_a_refused_decision_decides_as_they_wanted(
+    client: Client, server_url: str, status_code: int
+) -> None:
+    approval = await paused(client, "inbox")
+    gate = ClosedGate(status_code)
+    async with (
+        httpx.AsyncClient(base_url=server_url, transport=gate) as http,
+        Client(server_url, retry=POLICY, http_client=http) as refused,
+    ):
+        first = asyncio.create_task(refused.approvals.respond(approval, "mine", decided_by="ann"))
+        await gate.asked.wait()
+        second = asyncio.create_task(client.approvals.approve(approval, decided_by="bob"))
+        await asyncio.sleep(0.7)  # it found ann's claim, and waits for her run
+        assert not second.done()
+        gate.answer.set()
+        with pytest.raises(RefusedError):
+            await first
+        assert (await values_after(client, await second))["answers"] == [{"type": "accept", "args": None}]
         assert len((await client.threads.inspect(approval.thread_id)).runs) == 2
 
 

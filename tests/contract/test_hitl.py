@@ -337,6 +337,23 @@ async def test_a_decision_that_the_server_refuses_leaves_the_pause_open(server_u
                 await client.approvals.reject(pause, decided_by="ann")
 
 
+async def test_a_dead_deciders_decision_that_the_server_refuses_leaves_the_pause_open(
+    server_url: str,
+) -> None:
+    async with (
+        httpx.AsyncClient(base_url=server_url, transport=SmallGate()) as http,
+        Client(server_url, retry=POLICY, http_client=http) as client,
+    ):
+        (pause,) = await paused(client, REFUND)
+        client.approvals._submission.grace_seconds = 1.0
+        wanted = {"decision": "reject", "value": "no " * 50_000, "decided_by": "ann"}
+        await client.approvals._pauses.take(pause, None, wanted)
+        with pytest.raises(RefusedError, match="Too Large"):
+            await client.approvals.approve(pause, decided_by="bob")
+        approved = await client.approvals.approve(pause, decided_by="bob")
+        assert (await results(client, approved))[0] == "refunded 2.5 for 7"
+
+
 def test_the_stock_javascript_sdk_reviews_one_action_and_two(javascript: JavaScript, server_url: str) -> None:
     seen = javascript.run("review.mjs", HOLDFAST_URL=server_url)
     assert seen["one"][0].endswith("refunded 1.5 for 7")

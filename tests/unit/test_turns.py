@@ -52,6 +52,22 @@ class Thread:
         return state
 
 
+async def test_what_a_turn_took_in_that_was_ended_is_not_taken_again() -> None:
+    thread = Thread(projects)
+    sent = {key: value for key, value in PLAN.items() if key != "messages"}
+    ended = Thread(projects.copy(update={"interrupt_after_nodes": ["Intake.before_agent"]}), thread.saver)
+    state = await ended.say("Schedule this, and compare it with b.json", **sent)
+    assert "__interrupt__" in state or state["messages"][-1].type == "human"
+    state = await thread.say("Please go on")
+    assert (state["problem"], state["tasks"]) == (None, sent["tasks"])
+    ended.saver = thread.saver
+    await ended.say(json.dumps({"tasks": sent["tasks"][:1]}))
+    state = await thread.say("No, all of it", **sent | {"deadline": "2026-12-01"})
+    assert (state["problem"], state["tasks"]) == (None, sent["tasks"])
+    state = await thread.say("Now schedule b.json")
+    assert state["tasks"][0]["id"] == "b"
+
+
 async def test_a_file_named_in_a_later_turn_takes_the_place_of_the_one_before() -> None:
     thread = Thread(projects)
     assert (await thread.say("Schedule a.json"))["tasks"][0]["id"] == "a"

@@ -19,7 +19,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from langgraph_runtime_holdfast.local.errors import LocalStackError
+from langgraph_runtime_holdfast.local.errors import CURE, LocalStackError
 from langgraph_runtime_holdfast.local.files import write_private
 from langgraph_runtime_holdfast.local.folders import FolderLock
 from langgraph_runtime_holdfast.local.ports import HOST, choose_ports
@@ -230,7 +230,7 @@ def bin_folder(version: str) -> Path:
         folder = Path(place) / INSTALLED[version] / "bin"
         if (folder / "postgres").exists():
             return folder
-    raise LocalStackError(f"the embedded Postgres {version} ({WHEEL}) is not installed. Run `make setup`.")
+    raise LocalStackError(f"the embedded Postgres {version} ({WHEEL}) is not installed. {CURE}.")
 
 
 def bare_environment() -> dict[str, str]:

