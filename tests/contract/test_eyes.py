@@ -35,7 +35,8 @@ async def test_every_metric_that_is_asked_for_is_there(sdk: Sdk, http: httpx.Asy
     missing = asked - set(re.findall(r"^(\w+)", page, re.MULTILINE))
     assert not missing, sorted(missing)
     labels = set(re.findall(r'[{,](\w+)="', page))
-    assert not {name for name in labels if name.endswith("_id")} - {"project_id", "revision_id"}, labels
+    own = {"project_id", "revision_id", "service_instance_id"}
+    assert not {name for name in labels if name.endswith("_id")} - own, labels
     assert 'lg_api_runs_ended_total{graph="echo",status="success"}' in page
 
 
