@@ -15,12 +15,7 @@ from tests.deploy.eyes import ALERTS_TEST, PACKAGE, metrics_in, promtool, querie
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "runbooks"
 
 
-@pytest.fixture(scope="session", params=["holdfast"])
-def engine() -> str:
-    """The engine whose metrics they are."""
-    return "holdfast"
-
-
+@pytest.mark.parametrize("engine", ["holdfast"], indirect=True, scope="session")
 async def test_every_metric_that_is_asked_for_is_there(sdk: Sdk, http: httpx.AsyncClient) -> None:
     asked = metrics_in([*queries().values(), *(rule["expr"] for rule in rules())])
     assert len(asked) > 25
