@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from langgraph_runtime_holdfast.availability import (
@@ -117,21 +117,11 @@ def not_ready(reason: str) -> Response:
     )
 
 
-async def _metrics(request: Request) -> Response:
-    """Gauges of this process, as the stock queue shows them."""
-    from langgraph_api.api.meta import meta_pool_stats
-    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
-    from langgraph_runtime_holdfast.metrics import get_metrics
-
-    if request.query_params.get("format") == "json":
-        return JSONResponse({**await meta_pool_stats(), **get_metrics()})
-    return PlainTextResponse(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-
 def queue_app(mount_prefix: str | None) -> App:
     """What a queue answers: `/ok` and `/metrics`, also below MOUNT_PREFIX."""
-    routes: list[Route | Mount] = [Route("/ok", answer), Route("/metrics", _metrics)]
+    from langgraph_runtime_holdfast.metrics import page
+
+    routes: list[Route | Mount] = [Route("/ok", answer), Route("/metrics", page.answer)]
     if mount_prefix:
         routes.append(Mount(mount_prefix, routes=list(routes)))
     return Starlette(routes=routes)

@@ -24,6 +24,7 @@ OF_THE_ENGINE: Final = {
     "pause": "Have all servers begin no run, cron or callback; what is under way goes on.",
     "resume": "End the pause.",
     "callbacks": "Look at callbacks that are to be delivered, and send again those that were given up.",
+    "top": "Show queue, workers, pools and callbacks, live.",
 }
 
 

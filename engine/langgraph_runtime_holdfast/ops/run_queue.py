@@ -17,6 +17,7 @@ import psycopg
 from langgraph_runtime_holdfast import pause
 from langgraph_runtime_holdfast.availability import RETRY_AFTER_EXHAUSTED_SECONDS, is_exhausted
 from langgraph_runtime_holdfast.database import Executor, Row, connect
+from langgraph_runtime_holdfast.metrics.meters import meters
 from langgraph_runtime_holdfast.ops.encryption import decrypted_text, encrypted_text
 from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat, now
 from langgraph_runtime_holdfast.ops.signals import wake_all, wake_here
@@ -174,8 +175,10 @@ async def put_back(executor: Executor, lease: Lease, error: BaseException | None
     if not await executor.execute(_PUT_BACK, parameters):
         return False
     if lease.is_handed_back:
+        meters().runs_handed_back.inc()
         wake_all()
     else:
+        meters().runs_retried.inc()
         wake_here(delay)
     return True
 
@@ -224,6 +227,7 @@ async def sweep(*, may_take: bool = True) -> Sequence[UUID]:
             "DELETE FROM run_result WHERE created_at < now() - make_interval(mins => %(minutes)s)",
             {"minutes": _KEPT_RESULT_MINUTES},
         )
+    meters().runs_taken_over.inc(len(rows))
     return [row["run_id"] for row in rows]
 
 

@@ -72,10 +72,10 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Send callbacks again that were given up, at once and with all their time, under their webhook-id."""
-    with _told(as_json):
+    with told(as_json):
         if bool(ids) == everything:
             raise EngineError("Name the callbacks to send again, or all of them with --all.")
-        with _database(config) as connection:
+        with database(config) as connection:
             from langgraph_runtime_holdfast.settings import settings
 
             retry_seconds = settings().callback_retry_hours * 3600
@@ -85,7 +85,7 @@ def replay(
         replayed = [row["id"] for row in rows]
         unknown = [each for each in ids or () if each not in set(replayed)]
         if as_json:
-            _print_json({"replayed": replayed, "not_given_up": unknown})
+            print_json({"replayed": replayed, "not_given_up": unknown})
         else:
             print(f"{len(replayed)} to be sent again")
             for each in unknown:
@@ -95,12 +95,12 @@ def replay(
 
 
 def _list(config: Path, query: str, limit: int, as_json: bool, *, nothing: str, cure: str | None) -> None:
-    with _told(as_json):
-        with _database(config) as connection:
+    with told(as_json):
+        with database(config) as connection:
             rows = connection.execute(query, {"limit": limit + 1}).fetchall()
         shown = rows[:limit]
         if as_json:
-            _print_json({"callbacks": shown})
+            print_json({"callbacks": shown})
             return
         if not rows:
             print(nothing)
@@ -113,7 +113,7 @@ def _list(config: Path, query: str, limit: int, as_json: bool, *, nothing: str, 
 
 
 @contextmanager
-def _database(config: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+def database(config: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """The deployment's database: DATABASE_URI, or the Postgres that runs in its data folder.
 
     Raises:
@@ -144,13 +144,13 @@ class DatabaseAwayError(EngineError):
 
 
 @contextmanager
-def _told(as_json: bool) -> Iterator[None]:
+def told(as_json: bool) -> Iterator[None]:
     """Tell an error in one line, and end with its code."""
     try:
         yield
     except EngineError as error:
         if as_json:
-            _print_json({"error": {"type": type(error).__name__, "message": str(error)}})
+            print_json({"error": {"type": type(error).__name__, "message": str(error)}})
         else:
             _complain(str(error))
         raise typer.Exit(UNAVAILABLE if isinstance(error, DatabaseAwayError) else USAGE) from None
@@ -160,7 +160,8 @@ def _complain(text: str) -> None:
     typer.echo(f"error: {_printable(text)}", err=True)
 
 
-def _print_json(document: object) -> None:
+def print_json(document: object) -> None:
+    """Print JSON on standard output."""
     print(json.dumps(document, indent=2, default=_plain), flush=True)
 
 
