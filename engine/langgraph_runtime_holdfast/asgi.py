@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.health import answer, wants_database
+from langgraph_runtime_holdfast.log_ids import name_requests
 from langgraph_runtime_holdfast.surface import check_surface
 from langgraph_runtime_holdfast.telling import tell
 from langgraph_runtime_holdfast.tracing import start_tracing, traced
@@ -32,6 +33,10 @@ def import_server() -> Any:
     check_surface()
     start_tracing()
     try:
+        from langgraph_runtime_holdfast.metrics.page import replace_stock_page
+
+        replace_stock_page()
+        name_requests()
         from langgraph_api.serde import json_dumpb
         from langgraph_api.server import app
     except Exception as error:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -25,6 +26,7 @@ from psycopg.types.json import Jsonb
 
 from langgraph_runtime_holdfast.database import Handle, Transaction
 from langgraph_runtime_holdfast.limits import check_size
+from langgraph_runtime_holdfast.metrics.meters import meters
 from langgraph_runtime_holdfast.retry import patiently
 
 # As text an array of ten megabytes takes seconds to escape, in which nothing else of the process runs.
@@ -49,6 +51,7 @@ class Batch:
         self.blobs: list[bytes | None] = []
         self.size_bytes = 0
         self.entries = 0
+        self.begun_at = time.monotonic()
         self.written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Whoever has not waited is told by the run's end.
         self.written.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -185,6 +188,13 @@ class CheckpointWriter:
             self._hurry.set()
             await asyncio.shield(batch.written)
 
+    def lag_seconds(self) -> float:
+        """How long the oldest entry that is not written yet has waited; from any thread."""
+        for batch in (self._under_way, self._next):
+            if batch is not None:
+                return time.monotonic() - batch.begun_at
+        return 0.0
+
     async def settle(self) -> None:
         """Wait until everything is written.
 
@@ -235,6 +245,7 @@ class CheckpointWriter:
                     raise
             else:
                 batch.written.set_result(None)
+                meters().save_seconds.observe(time.monotonic() - batch.begun_at)
             finally:
                 self._under_way = None
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from langgraph_runtime_holdfast.availability import (
@@ -94,11 +94,18 @@ def wants_database(request: Request) -> bool:
 async def answer(request: Request) -> Response:
     """Answer `/ok`, in the stock server's form."""
     if not wants_database(request):
-        return JSONResponse({"ok": True, "services": {"postgres": "skipped"}})
+        return JSONResponse({"ok": True, "services": {"postgres": "skipped"}, **_paused()})
     fault = await _check.fault()
     if fault is None:
-        return JSONResponse({"ok": True, "services": {"postgres": "healthy"}})
+        return JSONResponse({"ok": True, "services": {"postgres": "healthy"}, **_paused()})
     return not_ready(fault)
+
+
+def _paused() -> dict[str, Any]:
+    """Said, and no reason to be restarted or left out: calls are answered."""
+    from langgraph_runtime_holdfast import pause
+
+    return {} if (now := pause.seen()) is None else {"paused": now.as_json()}
 
 
 def not_ready(reason: str) -> Response:
@@ -110,21 +117,11 @@ def not_ready(reason: str) -> Response:
     )
 
 
-async def _metrics(request: Request) -> Response:
-    """Gauges of this process, as the stock queue shows them."""
-    from langgraph_api.api.meta import meta_pool_stats
-    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
-    from langgraph_runtime_holdfast.metrics import get_metrics
-
-    if request.query_params.get("format") == "json":
-        return JSONResponse({**await meta_pool_stats(), **get_metrics()})
-    return PlainTextResponse(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-
 def queue_app(mount_prefix: str | None) -> App:
     """What a queue answers: `/ok` and `/metrics`, also below MOUNT_PREFIX."""
-    routes: list[Route | Mount] = [Route("/ok", answer), Route("/metrics", _metrics)]
+    from langgraph_runtime_holdfast.metrics import page
+
+    routes: list[Route | Mount] = [Route("/ok", answer), Route("/metrics", page.answer)]
     if mount_prefix:
         routes.append(Mount(mount_prefix, routes=list(routes)))
     return Starlette(routes=routes)

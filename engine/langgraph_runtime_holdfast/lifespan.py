@@ -11,11 +11,12 @@ from typing import Any, Final
 import structlog
 from starlette.applications import Starlette
 
-from langgraph_runtime_holdfast import __version__
+from langgraph_runtime_holdfast import __version__, pause
 from langgraph_runtime_holdfast.arrival import wait_again
 from langgraph_runtime_holdfast.database import connect, hurry, start_pool, stop_pool
 from langgraph_runtime_holdfast.feed import close_follower
-from langgraph_runtime_holdfast.gauges import report_gauges
+from langgraph_runtime_holdfast.metrics.gauges import report_gauges, watch_loop
+from langgraph_runtime_holdfast.metrics.page import share, share_no_more
 from langgraph_runtime_holdfast.ops.outgoing import outgoing
 from langgraph_runtime_holdfast.queue import queue
 from langgraph_runtime_holdfast.surface import check_surface
@@ -94,6 +95,8 @@ async def _start_services(stack: AsyncExitStack) -> None:
 
     await logger.ainfo("Starting Holdfast's engine", version=__version__, langgraph_api_version=api_version)
     _report_start(stack)
+    stack.callback(share_no_more)
+    share()
     stack.push_async_callback(flush_traces)
     stack.push_async_callback(stop_pool)
     stack.push_async_callback(close_follower)
@@ -135,6 +138,8 @@ async def _start_work(tasks: Any, *, with_cron_scheduler: bool) -> None:
     tasks.create_task(metadata_loop())
     tasks.create_task(collector_loop())
     tasks.create_task(report_gauges())
+    tasks.create_task(pause.watch())
+    tasks.create_task(watch_loop())
     store = await api_store.get_store()
     if not api_store.CUSTOM_STORE:
         tasks.create_task(store.start_ttl_sweeper())
@@ -183,6 +188,8 @@ async def _sweep_threads(ttl: dict[str, Any]) -> None:
         await asyncio.sleep(interval_minutes * 60)
         try:
             async with connect() as handle:
+                if await pause.is_on(handle):
+                    continue
                 await Threads.sweep_ttl(handle, limit=ttl.get("sweep_limit"))
         except Exception as error:
             await logger.aexception("Expired threads cannot be swept now", exc_info=error)

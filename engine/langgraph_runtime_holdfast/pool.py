@@ -50,6 +50,7 @@ class Pool(AsyncConnectionPool[Connection]):
         """Take what the library's pool takes."""
         super().__init__(*args, connection_class=Connection, **kwargs)
         self._of_calls = self._room_for_calls()
+        self._calls_queued = self._calls_refused = 0
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def resize(self, min_size: int, max_size: int | None = None) -> None:
@@ -71,10 +72,12 @@ class Pool(AsyncConnectionPool[Connection]):
         wait_seconds = self.timeout if timeout is None else timeout
         if self._of_calls.locked():
             asked_at = time.monotonic()
+            self._calls_queued += 1
             try:
                 async with asyncio.timeout(wait_seconds):
                     await self._of_calls.acquire()
             except TimeoutError:
+                self._calls_refused += 1
                 raise PoolTimeout(f"couldn't get a connection after {wait_seconds:.2f} sec") from None
             wait_seconds = max(0.01, wait_seconds - (time.monotonic() - asked_at))
         else:
@@ -103,6 +106,13 @@ class Pool(AsyncConnectionPool[Connection]):
             await self.putconn(taken)
             raise asyncio.CancelledError
         return taken
+
+    def get_stats(self) -> dict[str, int]:
+        """Count what the library counts, and the calls that waited for their part of the connections."""
+        stats = super().get_stats()
+        stats["requests_queued"] = stats.get("requests_queued", 0) + self._calls_queued
+        stats["requests_errors"] = stats.get("requests_errors", 0) + self._calls_refused
+        return stats
 
     def _room_for_calls(self) -> asyncio.Semaphore:
         return asyncio.Semaphore(max(1, self.max_size - max(1, self.max_size // 5)))

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import structlog
 
-from langgraph_runtime_holdfast.gauges import report_wait, show_job_loops
 from langgraph_runtime_holdfast.job_loop import JobLoop, Submission
 from langgraph_runtime_holdfast.loop_watchdog import LoopWatchdog
-from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat, held
+from langgraph_runtime_holdfast.metrics.gauges import report_wait, show_job_loops
+from langgraph_runtime_holdfast.metrics.meters import meters
+from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat, held, save_lag_seconds
 from langgraph_runtime_holdfast.ops.run_enter import settle
 from langgraph_runtime_holdfast.ops.runs import Runs
 from langgraph_runtime_holdfast.ops.signals import listen, wake_here
@@ -92,6 +93,7 @@ class Queue:
         await logger.ainfo("Starting the queue", jobs=self._slots, loops=len(self._loops))
         self.watchdog.start()
         show_job_loops(self.watchdog.blocked, self.watchdog.lag_seconds)
+        meters().save_lag.set_function(save_lag_seconds)
         claiming = asyncio.create_task(self._claim_on())
         helpers = [asyncio.create_task(work) for work in (listen(), sweep_on())]
         try:
@@ -194,7 +196,10 @@ class Queue:
             await settle(job.lease, error)
         except Exception as error:
             await logger.aexception(
-                "A worker failed; its run is tried again", run_id=str(job.run["run_id"]), exc_info=error
+                "A worker failed; its run is tried again",
+                run_id=str(job.run["run_id"]),
+                thread_id=str(job.run["thread_id"]),
+                exc_info=error,
             )
             await settle(job.lease, error)
         finally:

@@ -691,6 +691,13 @@ CREATE TABLE holdfast_migration (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE holdfast_pause (
+    is_on boolean DEFAULT true NOT NULL,
+    reason text NOT NULL,
+    since timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT holdfast_pause_is_on_check CHECK (is_on)
+);
+
 CREATE TABLE holdfast_schema (
     version integer NOT NULL,
     name text NOT NULL,
@@ -867,6 +874,9 @@ ALTER TABLE ONLY cron
 
 ALTER TABLE ONLY holdfast_migration
     ADD CONSTRAINT holdfast_migration_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY holdfast_pause
+    ADD CONSTRAINT holdfast_pause_pkey PRIMARY KEY (is_on);
 
 ALTER TABLE ONLY holdfast_schema
     ADD CONSTRAINT holdfast_schema_pkey PRIMARY KEY (version);

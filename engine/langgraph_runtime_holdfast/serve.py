@@ -11,7 +11,9 @@ import os
 import signal
 import socket
 import sys
-from contextlib import AsyncExitStack
+import tempfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +23,7 @@ from langgraph_runtime_holdfast.deployment import Deployment
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.event_loop import new_event_loop
 from langgraph_runtime_holdfast.health import queue_app, serving
+from langgraph_runtime_holdfast.metrics.shared import FOLDER as METRICS_FOLDER
 from langgraph_runtime_holdfast.roles import Role
 from langgraph_runtime_holdfast.settings import require_redis_uri, settings
 from langgraph_runtime_holdfast.surface import server_folder
@@ -227,10 +230,25 @@ def _serve_api(options: ServeOptions, listener: socket.socket) -> int:
 
     if options.workers > 1:
         supervisor = _Supervisor(config, [listener])
-        supervisor.run()
+        with _shared_folder():
+            supervisor.run()
         failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
         return CANNOT_START if failed else 0
     return _run_server(config, listener)
+
+
+@contextmanager
+def _shared_folder() -> Iterator[None]:
+    """Where the processes that share a port tell each other what `/metrics` says."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="holdfast-metrics-")
+    except OSError as error:
+        tell(f"each scrape of /metrics tells of one process only: {error}", "warning")
+        yield
+        return
+    with folder as name:
+        os.environ[METRICS_FOLDER] = name
+        yield
 
 
 def _run_server(config: uvicorn.Config, listener: socket.socket) -> int:

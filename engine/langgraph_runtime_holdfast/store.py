@@ -38,9 +38,10 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 from starlette.exceptions import HTTPException
 
+from langgraph_runtime_holdfast import pause
 from langgraph_runtime_holdfast.checkpoint_writer import LEASE_LOST
 from langgraph_runtime_holdfast.connection import Connection, size_of
-from langgraph_runtime_holdfast.database import pool
+from langgraph_runtime_holdfast.database import connect, pool
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.store_filter import Compiled, compile_filter
@@ -117,6 +118,13 @@ class LoopStore(AsyncPostgresStore):
             ) from None
         await _open_items(results)
         return results
+
+    async def sweep_ttl(self) -> int:
+        """Delete items whose time is up, unless the deployment is paused; returns how many."""
+        async with connect() as handle:
+            if await pause.is_on(handle):
+                return 0
+        return await super().sweep_ttl()
 
     async def _execute_batch(
         self, grouped_ops: dict[Any, Any], results: list[Result], conn: Any = None

@@ -18,7 +18,13 @@ OF_THE_ENGINE: Final = {
     "serve": "Serve the graphs of langgraph.json, keeping everything in Postgres.",
     "migrate": "Bring the database to the engine's schema, and do nothing else.",
     "doctor": "Look at everything a server needs, and say what is wrong and what to do.",
+    "backup": "Back up the engine's database, whole and of one moment, while servers work on it.",
+    "restore": "Bring a backup back, safe to serve on.",
+    "adopt": "Make a database that came back by other means than `restore` safe to serve on.",
+    "pause": "Have all servers begin no run, cron or callback; what is under way goes on.",
+    "resume": "End the pause.",
     "callbacks": "Look at callbacks that are to be delivered, and send again those that were given up.",
+    "top": "Show queue, workers, pools and callbacks, live.",
 }
 
 

@@ -262,6 +262,10 @@ def test_the_roles_share_the_work_and_live_without_the_database(
         assert queue.get("/metrics?format=json").json()["workers"]["max"] == 3
         assert queue.post("/threads", json={}).status_code == 404
 
+        # Each scrape reaches one of two processes, and tells of both.
+        up = {f'lg_api_postgres_up{{worker="{number}"}} 1.0' for number in (0, 1)}
+        wait_for(partial(says, api, up), "both processes' metrics say that Postgres is up")
+
         # While it hangs:
         processes = of_postgres(postgres)
         held.callback(resume, processes)
@@ -274,6 +278,13 @@ def test_the_roles_share_the_work_and_live_without_the_database(
             hung = client.get("/ok?check_db=1")
             assert "The database does not answer now" in hung.json()["detail"]
         assert api.get("/?check_db=1").status_code == 503
+        # /metrics does not hang with it, and says so.
+        down = {"lg_api_postgres_up 0.0"}
+        wait_for(partial(says, queue, down), "the queue's metrics say that Postgres is away")
+        down = {f'lg_api_postgres_up{{worker="{number}"}} 0.0' for number in (0, 1)}
+        wait_for(partial(says, api, down | {"lg_api_oldest_pending_run_seconds NaN"}), "so do the others'")
+        told = api.get("/metrics?format=json").json()
+        assert (told["queue"]["n_pending"], told["postgres"]["pool_max"] > 0) == (None, True)
         resume(processes)
         for client, process in both:
             wait_for(partial(is_ready, client, process), "the server is ready again")
@@ -285,6 +296,13 @@ def test_the_roles_share_the_work_and_live_without_the_database(
         text = log.read_text()
         assert "Waiting for it for up to 300 s" in text
         assert "Traceback" not in text, text
+
+
+def says(client: httpx.Client, lines: set[str]) -> bool:
+    asked_at = time.monotonic()
+    said = set(client.get("/metrics").text.splitlines())
+    assert time.monotonic() - asked_at < 2
+    return lines <= said
 
 
 def of_postgres(postgres: EmbeddedPostgres) -> list[psutil.Process]:

@@ -18,6 +18,7 @@ from langgraph_runtime_holdfast.dsn import CONNECTION_CURE, described
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.foreign import CURE, who_else
 from langgraph_runtime_holdfast.migrate import OLDEST_POSTGRES
+from langgraph_runtime_holdfast.pause import READ as READ_PAUSE
 from langgraph_runtime_holdfast.schema_state import read_state
 from langgraph_runtime_holdfast.settings import settings
 from langgraph_runtime_holdfast.valkey import VALKEY_ERRORS, address, ask, is_cluster, key, stop_valkey
@@ -30,6 +31,7 @@ SLOW_ANSWER_SECONDS: Final = 0.02
 _ABOUT: Final = """
 SELECT has_schema_privilege(coalesce(current_schema(), 'public'), 'CREATE') AS may_create,
        to_regclass('holdfast_migration') IS NOT NULL AS has_schema,
+       to_regclass('holdfast_pause') IS NOT NULL AS has_pause,
        EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS has_vectors
 """
 _VALUES_INDEX: Final = """
@@ -73,6 +75,8 @@ async def _about(connection: Connection, dsn: str, *, wants_vectors: bool) -> As
     row = await _row(connection, _ABOUT)
     yield _check_server(connection.info, dsn)
     yield await _check_schema(connection, row)
+    if row["has_pause"] and (paused := await _check_pause(connection)) is not None:
+        yield paused
     if wants_vectors and not row["has_vectors"]:
         cure = "Install the extension `vector` there, or remove store.index from langgraph.json."
         yield problem("pgvector", "store.index is set, and this Postgres does not have pgvector", cure)
@@ -119,6 +123,15 @@ async def _check_schema(connection: Connection, row: DictRow) -> Finding:
         )
         return problem("schema", begin, cure)
     return ok("schema", f"{begin}; `holdfast migrate` or the next start brings it up to date")
+
+
+async def _check_pause(connection: Connection) -> Finding | None:
+    row = await (await connection.execute(READ_PAUSE)).fetchone()
+    if row is None:
+        return None
+    since = f"{row['since']:%Y-%m-%d %H:%M:%S %Z}"
+    says = f"paused since {since}: {row['reason']}. No run, cron or callback is begun"
+    return warning("pause", says, "When it is to work: holdfast resume.")
 
 
 def _check_budget(offer: budget.Offer) -> Finding:

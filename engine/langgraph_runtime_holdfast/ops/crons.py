@@ -19,6 +19,7 @@ import structlog
 from langgraph_sdk import Auth
 from starlette.exceptions import HTTPException
 
+from langgraph_runtime_holdfast import pause
 from langgraph_runtime_holdfast.database import Executor, Handle, Row
 from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.ops.assistants import Assistants
@@ -92,7 +93,7 @@ UPDATE cron SET claimed_until = now() + interval '1 minute'
 WHERE cron_id = (
     SELECT cron_id FROM cron
     WHERE enabled AND next_run_date <= now() AND (end_time IS NULL OR end_time >= now())
-      AND (claimed_until IS NULL OR claimed_until < now())
+      AND (claimed_until IS NULL OR claimed_until < now()) AND NOT {pause.IS_ON}
     ORDER BY next_run_date LIMIT 1
     FOR UPDATE SKIP LOCKED
 )

@@ -30,6 +30,7 @@ from psycopg.conninfo import make_conninfo
 
 from langgraph_runtime_holdfast.checkpoint_writer import CheckpointWriter
 from langgraph_runtime_holdfast.connection import ThreadConnection, quick_seconds
+from langgraph_runtime_holdfast.metrics.meters import meters
 from langgraph_runtime_holdfast.retry import RetryableException
 from langgraph_runtime_holdfast.settings import settings
 
@@ -140,6 +141,10 @@ class Lease:
             )
         return self._writer
 
+    def save_lag_seconds(self) -> float:
+        """How long the oldest checkpoint that is not saved yet has waited."""
+        return 0.0 if self._writer is None else self._writer.lag_seconds()
+
     async def settle_saves(self) -> None:
         """Wait until all checkpoints are in the database.
 
@@ -153,6 +158,12 @@ class Lease:
     def note_lost_events(self) -> None:
         """Valkey did not take what it was told; who listens there must look into the database."""
         self.events_lost = True
+
+    @property
+    def graph_id(self) -> str:
+        """Which graph the run executes."""
+        configurable = (self.run.get("kwargs", {}).get("config") or {}).get("configurable") or {}
+        return str(configurable.get("graph_id", ""))
 
     @property
     def webhook(self) -> str | None:
@@ -200,7 +211,10 @@ class Lease:
         What has been done stays with the writer, and is saved if the run is still this worker's when the
         database comes back.
         """
-        return self.stop(LeaseLapsedError(f"The lease of run {self.run_id} has lapsed"))
+        is_first = self.stop(LeaseLapsedError(f"The lease of run {self.run_id} has lapsed"))
+        if is_first:
+            meters().leases_lapsed.inc()
+        return is_first
 
     def require(self) -> None:
         """Stop the work here if nobody can say any more whose it is.
@@ -449,6 +463,12 @@ _starting = threading.Lock()
 def held(run_id: UUID) -> Lease | None:
     """The lease that this process holds on a run, if any."""
     return _heartbeat.held(run_id) if _heartbeat is not None else None
+
+
+def save_lag_seconds() -> float:
+    """How long the oldest unsaved checkpoint of this process has waited."""
+    leases = _heartbeat.all_held() if _heartbeat is not None else []
+    return max((lease.save_lag_seconds() for lease in leases), default=0.0)
 
 
 def heartbeat() -> Heartbeat:

@@ -73,6 +73,7 @@ async def settle(lease: Lease, error: BaseException) -> None:
         await logger.awarning(
             "The last checkpoints of an attempt were not saved; the next one does their steps again",
             run_id=str(lease.run_id),
+            thread_id=str(lease.thread_id),
             error=f"{type(fault).__name__}: {fault}",
         )
 
@@ -86,6 +87,7 @@ async def settle(lease: Lease, error: BaseException) -> None:
         await logger.awarning(
             "The run could not be put back; its lease runs out and another worker takes it",
             run_id=str(lease.run_id),
+            thread_id=str(lease.thread_id),
             error=str(fault),
         )
 
@@ -121,5 +123,6 @@ async def _keep_result(lease: Lease) -> None:
         await logger.aerror(
             "The result of a stateless run is lost: neither Valkey nor Postgres took it",
             run_id=str(lease.run_id),
+            thread_id=str(lease.thread_id),
             error=str(fault),
         )

@@ -14,8 +14,10 @@ from uuid import UUID
 
 import psycopg
 
+from langgraph_runtime_holdfast import pause
 from langgraph_runtime_holdfast.availability import RETRY_AFTER_EXHAUSTED_SECONDS, is_exhausted
 from langgraph_runtime_holdfast.database import Executor, Row, connect
+from langgraph_runtime_holdfast.metrics.meters import meters
 from langgraph_runtime_holdfast.ops.encryption import decrypted_text, encrypted_text
 from langgraph_runtime_holdfast.ops.lease import Lease, heartbeat, now
 from langgraph_runtime_holdfast.ops.signals import wake_all, wake_here
@@ -35,11 +37,12 @@ RUN_FIELDS: Final = (
 )
 """The columns that the API shows."""
 
-_CLAIM: Final = """
+_CLAIM: Final = f"""
 SELECT * FROM claim_runs_v2(
-    most => %(limit)s, worker => %(worker)s, lease_seconds => %(seconds)s, may_suspect => %(may_suspect)s
+    most => CASE WHEN {pause.IS_ON} THEN 0 ELSE %(limit)s END, worker => %(worker)s,
+    lease_seconds => %(seconds)s, may_suspect => %(may_suspect)s
 )
-"""
+"""  # noqa: S608 - constants
 _PUT_BACK: Final = """
 UPDATE run_inflight SET status = 'pending', attempt = attempt - %(uncounted)s,
     lease_token = NULL, leased_by = NULL, leased_until = NULL, updated_at = now(),
@@ -172,8 +175,10 @@ async def put_back(executor: Executor, lease: Lease, error: BaseException | None
     if not await executor.execute(_PUT_BACK, parameters):
         return False
     if lease.is_handed_back:
+        meters().runs_handed_back.inc()
         wake_all()
     else:
+        meters().runs_retried.inc()
         wake_here(delay)
     return True
 
@@ -222,6 +227,7 @@ async def sweep(*, may_take: bool = True) -> Sequence[UUID]:
             "DELETE FROM run_result WHERE created_at < now() - make_interval(mins => %(minutes)s)",
             {"minutes": _KEPT_RESULT_MINUTES},
         )
+    meters().runs_taken_over.inc(len(rows))
     return [row["run_id"] for row in rows]
 
 

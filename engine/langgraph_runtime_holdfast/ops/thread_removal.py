@@ -22,6 +22,7 @@ from langgraph_runtime_holdfast.checkpoint_rows import (
     weights,
 )
 from langgraph_runtime_holdfast.database import Handle, Transaction
+from langgraph_runtime_holdfast.metrics.meters import meters
 from langgraph_runtime_holdfast.ops.filters import restrict
 from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError, current_lease, current_token
 from langgraph_runtime_holdfast.ops.signals import signal_cancel
@@ -58,6 +59,7 @@ async def delete_threads(
         await _thin_out_large(conn, conditions, thread_ids)
     # So ends a stateless run.
     is_end = lease is not None and lease.temporary and lease.thread_id in thread_ids
+    end = stateless_end(lease) if lease is not None and is_end else None
     with lease.ending() if lease is not None and is_end else nullcontext():
         async with conn.transaction() as tx:
             rows = await tx.fetch(
@@ -71,6 +73,8 @@ async def delete_threads(
                 await outbox.add(tx, lease.run_id, lease.thread_id, message)
     if message is not None:
         bell.ring()
+    if lease is not None and end is not None and lease.thread_id in ids:
+        meters().runs_ended.labels(lease.graph_id, end[0]).inc()
     signal_cancel(runs, "delete", "Its thread was deleted")
     return ids
 

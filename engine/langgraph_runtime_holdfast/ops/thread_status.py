@@ -19,6 +19,7 @@ from langgraph_runtime_holdfast.checkpoint_rows import delete_run_checkpoints
 from langgraph_runtime_holdfast.checkpoint_writer import LEASE_LOST, Batch
 from langgraph_runtime_holdfast.database import Executor, Handle
 from langgraph_runtime_holdfast.limits import TooLargeError, check_size
+from langgraph_runtime_holdfast.metrics.meters import meters
 from langgraph_runtime_holdfast.ops.encryption import encrypted, using_custom_encryption
 from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError, current_lease, explained
 from langgraph_runtime_holdfast.ops.run_feed import append_event
@@ -157,6 +158,7 @@ async def end_run(
         if error.sqlstate != LEASE_LOST:
             raise
         raise _gone(run_id, token) from None
+    meters().runs_ended.labels(graph_id, run_status).inc()
     if message is not None:
         bell.ring()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -73,10 +72,10 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Send callbacks again that were given up, at once and with all their time, under their webhook-id."""
-    with _told(as_json):
+    with told(as_json):
         if bool(ids) == everything:
             raise EngineError("Name the callbacks to send again, or all of them with --all.")
-        with _database(config) as connection:
+        with database(config) as connection:
             from langgraph_runtime_holdfast.settings import settings
 
             retry_seconds = settings().callback_retry_hours * 3600
@@ -86,7 +85,7 @@ def replay(
         replayed = [row["id"] for row in rows]
         unknown = [each for each in ids or () if each not in set(replayed)]
         if as_json:
-            _print_json({"replayed": replayed, "not_given_up": unknown})
+            print_json({"replayed": replayed, "not_given_up": unknown})
         else:
             print(f"{len(replayed)} to be sent again")
             for each in unknown:
@@ -96,12 +95,12 @@ def replay(
 
 
 def _list(config: Path, query: str, limit: int, as_json: bool, *, nothing: str, cure: str | None) -> None:
-    with _told(as_json):
-        with _database(config) as connection:
+    with told(as_json):
+        with database(config) as connection:
             rows = connection.execute(query, {"limit": limit + 1}).fetchall()
         shown = rows[:limit]
         if as_json:
-            _print_json({"callbacks": shown})
+            print_json({"callbacks": shown})
             return
         if not rows:
             print(nothing)
@@ -114,7 +113,7 @@ def _list(config: Path, query: str, limit: int, as_json: bool, *, nothing: str, 
 
 
 @contextmanager
-def _database(config: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+def database(config: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """The deployment's database: DATABASE_URI, or the Postgres that runs in its data folder.
 
     Raises:
@@ -124,8 +123,9 @@ def _database(config: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     from psycopg.rows import dict_row
 
     from langgraph_runtime_holdfast.dsn import described
+    from langgraph_runtime_holdfast.find_database import find_database
 
-    dsn = _find_database(config)
+    dsn = find_database(config)
     # Through a pooler too, so nothing is prepared.
     options: dict[str, Any] = {"autocommit": True, "connect_timeout": 5, "prepare_threshold": None}
     try:
@@ -139,38 +139,18 @@ def _database(config: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
         ) from error
 
 
-def _find_database(config: Path) -> str:
-    from langgraph_runtime_holdfast.deployment import manifest_environment
-    from langgraph_runtime_holdfast.local.manifest import read_manifest
-    from langgraph_runtime_holdfast.local.postgres import running_uri
-    from langgraph_runtime_holdfast.settings import settings
-
-    config = config.resolve()
-    if config.exists():
-        for name, value in manifest_environment(config, read_manifest(config)).items():
-            os.environ.setdefault(name, value)
-    if settings().database_uri or settings().postgres_uri:
-        return settings().dsn
-    home = (config.parent / Path(os.environ.get("HOLDFAST_HOME") or ".holdfast").expanduser()).resolve()
-    if (uri := running_uri(home / "postgres")) is None:
-        raise EngineError(
-            f"DATABASE_URI is not set, and no Postgres runs in {home}. Set it, or start the server."
-        )
-    return uri
-
-
 class DatabaseAwayError(EngineError):
     """Postgres does not answer."""
 
 
 @contextmanager
-def _told(as_json: bool) -> Iterator[None]:
+def told(as_json: bool) -> Iterator[None]:
     """Tell an error in one line, and end with its code."""
     try:
         yield
     except EngineError as error:
         if as_json:
-            _print_json({"error": {"type": type(error).__name__, "message": str(error)}})
+            print_json({"error": {"type": type(error).__name__, "message": str(error)}})
         else:
             _complain(str(error))
         raise typer.Exit(UNAVAILABLE if isinstance(error, DatabaseAwayError) else USAGE) from None
@@ -180,7 +160,8 @@ def _complain(text: str) -> None:
     typer.echo(f"error: {_printable(text)}", err=True)
 
 
-def _print_json(document: object) -> None:
+def print_json(document: object) -> None:
+    """Print JSON on standard output."""
     print(json.dumps(document, indent=2, default=_plain), flush=True)
 
 

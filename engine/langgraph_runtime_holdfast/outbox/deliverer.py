@@ -18,6 +18,8 @@ from typing import Final
 import structlog
 
 from langgraph_runtime_holdfast.database import connect
+from langgraph_runtime_holdfast.log_ids import name_run
+from langgraph_runtime_holdfast.metrics.meters import meters
 from langgraph_runtime_holdfast.outbox import bell, rows
 from langgraph_runtime_holdfast.outbox.bell import Bell
 from langgraph_runtime_holdfast.outbox.message import webhooks_are_on
@@ -138,6 +140,8 @@ class Deliverer:
         self.bell.ring()
 
     async def _attempt(self, claimed: Claim) -> None:
+        # In a task of its own: whatever is logged here, also by the HTTP client, names the run.
+        name_run(claimed.run_id, claimed.thread_id, claimed.request_id)
         try:
             async with self._room.taken(claimed.size_bytes), connect() as handle:
                 body = await rows.read_body(handle, claimed)
@@ -208,6 +212,7 @@ async def _conclude(claimed: Claim, outcome: Outcome) -> None:
     async with connect() as handle:
         if outcome.error is None:
             await rows.conclude_delivered(handle, claimed, outcome.status or 0)
+            meters().callback_attempts.labels("delivered").inc()
             await logger.ainfo("Delivered a callback", **ids, attempts=claimed.attempts)
             return
         delay = back_off_seconds(claimed.attempts)
@@ -222,6 +227,7 @@ async def _conclude(claimed: Claim, outcome: Outcome) -> None:
             delay_seconds=delay,
             is_final=outcome.is_final,
         )
+    meters().callback_attempts.labels("dead" if is_dead else "failed").inc()
     if is_dead:
         await logger.aerror(
             "A callback is given up; `holdfast callbacks replay` sends it again",

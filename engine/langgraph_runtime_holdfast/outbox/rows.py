@@ -6,11 +6,12 @@ itself. It has a token; whoever holds an older one can write nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from langgraph_runtime_holdfast import pause
 from langgraph_runtime_holdfast.database import Executor
 from langgraph_runtime_holdfast.outbox.message import Message
 from langgraph_runtime_holdfast.settings import WORKER_ID, settings
@@ -22,10 +23,11 @@ VALUES (%(id)s, %(run_id)s, %(thread_id)s, %(url)s, %(host)s, %(body)s, %(is_sea
     now() + make_interval(secs => %(retry_seconds)s))
 ON CONFLICT (run_id) DO NOTHING
 """
-_CLAIM: Final = """
+_CLAIM: Final = f"""
 WITH due AS MATERIALIZED (
     SELECT id FROM outbox
     WHERE delivered_at IS NULL AND dead_at IS NULL AND available_at <= now() AND host <> ALL(%(not_to)s)
+      AND NOT {pause.IS_ON}
     ORDER BY available_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -34,8 +36,11 @@ UPDATE outbox SET attempts = attempts + 1, claim_token = nextval('lease_token'),
     available_at = now() + make_interval(secs => %(lease_seconds)s)
 FROM due WHERE outbox.id = due.id
 RETURNING outbox.id, run_id, thread_id, url, host, octet_length(body) AS size_bytes, is_sealed, attempts,
-    claim_token AS token
-"""
+    claim_token AS token,
+    -- For the log; a run with a large input would have to be read for it, and one without a thread is gone.
+    (SELECT kwargs -> 'config' -> 'configurable' ->> 'langgraph_request_id' FROM run
+     WHERE run.run_id = outbox.run_id AND pg_column_size(kwargs) < 20000) AS request_id
+"""  # noqa: S608 - constants
 _BODY: Final = "SELECT body FROM outbox WHERE id = %(id)s AND claim_token = %(token)s"
 _MINE: Final = """
 FROM unnest(%(ids)s::uuid[], %(tokens)s::bigint[]) AS held (id, token)
@@ -60,18 +65,14 @@ UPDATE outbox SET last_status = %(status)s, last_error = %(error)s, claim_token 
 WHERE id = %(id)s AND claim_token = %(token)s AND delivered_at IS NULL AND dead_at IS NULL
 RETURNING dead_at IS NOT NULL AS is_dead
 """
-_SWEEP: Final = """
-DELETE FROM outbox WHERE id IN (
+_SWEEP: Final = f"""
+DELETE FROM outbox WHERE NOT {pause.IS_ON} AND id IN (
     SELECT id FROM outbox WHERE delivered_at < now() - make_interval(secs => %(delivered_seconds)s)
     UNION ALL
     SELECT id FROM outbox WHERE dead_at < now() - make_interval(secs => %(dead_seconds)s)
     LIMIT %(limit)s
 )
-"""
-_COUNTS: Final = """
-SELECT (SELECT count(*) FROM outbox WHERE delivered_at IS NULL AND dead_at IS NULL) AS n_pending,
-       (SELECT count(*) FROM outbox WHERE dead_at IS NOT NULL) AS n_dead
-"""
+"""  # noqa: S608 - constants
 LEASE_SECONDS: Final = 10.0
 """How long a process keeps a claim without renewing it; then another one delivers."""
 
@@ -91,6 +92,8 @@ class Claim:
     attempts: int
     """With this one."""
     token: int
+    request_id: str | None = None
+    """Of the request that created the run, where it is known."""
 
 
 async def add(executor: Executor, run_id: UUID, thread_id: UUID, message: Message) -> None:
@@ -185,11 +188,6 @@ async def sweep(executor: Executor, limit: int) -> int:
         "limit": limit,
     }
     return await executor.execute(_SWEEP, parameters)
-
-
-async def counts(executor: Executor) -> Mapping[str, int]:
-    """How many callbacks are to be delivered (`n_pending`), and how many were given up (`n_dead`)."""
-    return await executor.fetch_one(_COUNTS, often=True) or {}
 
 
 def _held(claims: Sequence[Claim]) -> dict[str, Any]:

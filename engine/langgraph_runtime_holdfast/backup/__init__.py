@@ -1,0 +1,1 @@
+"""Backups: `holdfast backup` and `restore`, and what makes a database that came back safe to serve on."""

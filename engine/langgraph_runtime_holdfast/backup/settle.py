@@ -1,0 +1,107 @@
+"""What makes a database that came back safe to serve on: nothing in it belongs to the world it is from.
+
+Workers of that world may live on, and hold leases on runs that are here as well. So tokens go on far above
+any that it can have given out, runs that were running wait again, and callbacks that were being sent are due.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from langgraph_runtime_holdfast import pause
+from langgraph_runtime_holdfast.backup.database import Connection, exists, opened
+from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.foreign import FOLDER
+from langgraph_runtime_holdfast.settings import settings
+
+# By the clock: no world gives out a million a second, so each return to life begins above all before it.
+_TOKENS: Final = """
+SELECT setval(
+    'lease_token', greatest(last_value + 1000000, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint)
+) FROM lease_token
+"""
+# Not a death: the worker had no part in it.
+_RUNS: Final = """
+UPDATE run_inflight SET status = 'pending', attempt = greatest(attempt - 1, 0), lease_token = NULL,
+    leased_by = NULL, leased_until = NULL, available_at = now(), updated_at = now(), listener = NULL
+WHERE status = 'running'
+"""
+_CALLBACKS: Final = """
+UPDATE outbox SET available_at = now(), claim_token = NULL, claimed_by = NULL
+WHERE claim_token IS NOT NULL AND delivered_at IS NULL AND dead_at IS NULL
+"""
+_CRONS: Final = "UPDATE cron SET claimed_until = NULL WHERE claimed_until IS NOT NULL"
+_PAUSE_TABLE: Final = FOLDER / "0006_pause.sql"
+
+
+def pause_now(connection: Connection, reason: str) -> None:
+    """Begin a pause, also where the table for it is not there yet."""
+    if not exists(connection, "holdfast_pause"):
+        connection.execute(_PAUSE_TABLE.read_text(encoding="utf-8").encode())
+    connection.execute(pause.BEGIN, {"reason": reason})
+
+
+def settle(connection: Connection, *, paused: bool, reason: str) -> int:
+    """Make the database one that any server may serve on; returns how many runs were running.
+
+    Args:
+        connection: The database, migrated; nobody begins anything in it meanwhile.
+        paused: Whether nothing begins until it is told to.
+        reason: What is said of that pause.
+    """
+    with connection.transaction():
+        connection.execute(_TOKENS)
+        running = connection.execute(_RUNS).rowcount
+        connection.execute(_CALLBACKS)
+        connection.execute(_CRONS)
+        connection.execute(pause.MORE_TIME, _retry_seconds())
+        if paused:
+            pause_now(connection, reason)
+        else:
+            connection.execute(pause.END)
+    return running
+
+
+def adopt(dsn: str, *, paused: bool) -> int:
+    """Settle a database that came back by other means than `restore`; returns how many runs were running.
+
+    Raises:
+        EngineError: It is not this engine's, or not migrated.
+    """
+    with opened(dsn) as connection:
+        _require(connection)
+        return settle(connection, paused=paused, reason="it came back from a backup and was adopted --paused")
+
+
+def begin_pause(dsn: str, reason: str) -> None:
+    """Have servers begin nothing from now on.
+
+    Raises:
+        EngineError: It is not this engine's, or not migrated.
+    """
+    with opened(dsn) as connection:
+        _require(connection)
+        pause_now(connection, reason)
+
+
+def resume(dsn: str) -> bool:
+    """End the pause; returns whether there was one.
+
+    Raises:
+        EngineError: It is not this engine's, or not migrated.
+    """
+    with opened(dsn) as connection, connection.transaction():
+        _require(connection)
+        connection.execute(pause.MORE_TIME, _retry_seconds())
+        return bool(connection.execute(pause.END).rowcount)
+
+
+def _require(connection: Connection) -> None:
+    if not exists(connection, "holdfast_pause"):
+        raise EngineError(
+            "The database does not have this engine's schema. Run `holdfast migrate` of this version first."
+        )
+
+
+def _retry_seconds() -> dict[str, Any]:
+    return {"retry_seconds": settings().callback_retry_hours * 3600}

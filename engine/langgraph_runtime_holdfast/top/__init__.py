@@ -1,0 +1,1 @@
+"""`holdfast top`: queue, workers, pools and callbacks, live in the terminal."""

@@ -1,0 +1,53 @@
+"""The log with LOG_JSON: each line an object, and each line about a run with its ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.contract.api import until
+from tests.contract.callback_rig import running_receiver
+from tests.contract.engines import Services, running_holdfast_server
+
+REQUEST = "a-request-of-the-test"
+
+
+@pytest.fixture(scope="module")
+def logging_server(
+    services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    home = tmp_path_factory.mktemp("logs")
+    with running_holdfast_server(home, services, services.make_database("logs"), LOG_JSON="true") as url:
+        yield url, home / "server.log"
+
+
+async def test_each_line_about_a_run_names_run_thread_and_request(logging_server: tuple[str, Path]) -> None:
+    url, path = logging_server
+    with running_receiver() as receiver:
+        async with httpx.AsyncClient(base_url=url, headers={"x-request-id": REQUEST}, timeout=30) as http:
+            thread_id = (await http.post("/threads", json={})).json()["thread_id"]
+            body = {
+                "assistant_id": "failing",
+                "input": {"reason": "it is broken"},
+                "webhook": receiver.url("here"),
+            }
+            run_id = (await http.post(f"/threads/{thread_id}/runs", json=body)).json()["run_id"]
+            await http.get(f"/threads/{thread_id}/runs/{run_id}/join")
+
+        async def delivered() -> bool:
+            return "Delivered a callback" in path.read_text()
+
+        await until(delivered, "the callback is delivered")
+    lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+    about = [line for line in lines if run_id in json.dumps(line)]
+    told = {line["event"].split(":")[0].split(".")[0] for line in about}
+    assert {"Starting background run", "Delivered a callback"} <= told
+    for line in about:
+        ids = (line.get("run_id"), line.get("thread_id"), line.get("request_id"))
+        assert ids == (run_id, thread_id, REQUEST), line
+    assert {"event", "level", "logger", "timestamp"} <= set.intersection(*(set(line) for line in lines))
