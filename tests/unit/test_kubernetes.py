@@ -359,6 +359,13 @@ def test_pgbouncer_is_as_the_page_about_connections_says() -> None:
     assert told["pool_mode"] == "transaction"
     assert int(told["default_pool_size"]) >= 5
     assert told["idle_transaction_timeout"] == told["server_reset_query_always"] == "0"
+    # It takes a second signal, as the one after preStop, for a wish to end at once: that one must come late.
+    spec = pod("large", "pgbouncer")
+    ending = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1]
+    before, after = re.fullmatch(r"sleep (\d+); kill -INT 1; sleep (\d+)", ending).groups()  # type: ignore[union-attr]
+    assert int(before) > 0
+    assert int(after) > EngineSettings.model_fields["statement_seconds"].default
+    assert int(before) + int(after) < spec["terminationGracePeriodSeconds"]
     # Migrations and the receiver go to Postgres itself: only servers have another address.
     others = {name for name in OURS if "env" not in pod("large", name)["containers"][0]}
     assert others == {"migrate", "callbacks"}
