@@ -84,6 +84,9 @@ async def test_work_and_its_age_are_of_runs_that_a_worker_could_take(handle: Han
     found = await ask(handle)
     assert found["work"] == 5
     assert 55 <= found["age"] <= 60
+    # Nobody may take any while the deployment is paused; what executes goes on.
+    await handle.execute("INSERT INTO holdfast_pause (reason) VALUES ('a copy')")
+    assert await ask(handle) == {"work": 1, "age": 0}
 
 
 async def test_a_busy_fleet_is_kept_and_a_long_queue_of_one_thread_asks_for_one_worker(
