@@ -233,11 +233,28 @@ def test_prometheus_finds_the_servers() -> None:
     (monitor,) = [each for each in rendered("large") if each["kind"] == "ServiceMonitor"]
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["path"] in paths()
+    # As compose's Prometheus calls them, which alerts and dashboard ask for.
+    scraped = yaml.safe_load((PROJECT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    job = {
+        find("large", "Service", name)["metadata"]["labels"][monitor["spec"]["jobLabel"]] for name in SERVERS
+    }
+    assert job == {each["job_name"] for each in scraped["scrape_configs"]}
     wanted = {each["key"]: each["values"] for each in monitor["spec"]["selector"]["matchExpressions"]}
     for name in SERVERS:
         service = find("large", "Service", name)
         assert all(service["metadata"]["labels"][key] in values for key, values in wanted.items())
         assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+
+
+def test_the_pages_command_hands_the_alerts_to_the_operator() -> None:
+    command = re.search(
+        r"^  (\{ printf .*?\}) \| kubectl apply", (PROJECT / "docs/deploy.md").read_text(), re.M | re.S
+    )
+    assert command
+    told = subprocess.run(["bash", "-c", command[1]], cwd=PROJECT, capture_output=True, text=True, check=True)
+    rule = yaml.safe_load(told.stdout)
+    assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((PROJECT / "deploy" / "prometheus" / "alerts.yml").read_text())
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
