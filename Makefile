@@ -8,6 +8,8 @@ PYTHON ?= python3
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 # uv trusts the machine's certificates, as pip does: behind a company's proxy its own list is not enough.
 export UV_SYSTEM_CERTS ?= true
+# Where Python may not keep what it compiles, each process would compile every package anew, for seconds.
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 ENGINE ?= holdfast
 IMAGE ?= holdfast:local
 TARGET ?= app
@@ -98,7 +100,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml engine/pyproject.toml | $(UV)
 	@echo "setting up $(VENV) from requirements.lock …"
 	@if [ -s $@ ] && [ "$$(cat $@)" != "$(CURDIR)" ]; then rm -rf $(VENV); fi
 	@test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11' $(VENV)
-	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	@$(UV) pip sync --quiet --require-hashes $(COMPILE) --python $(BIN)/python requirements.lock
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e . -e ./engine
 	@echo "$(CURDIR)" > $@
 
