@@ -51,7 +51,7 @@ class Reopening:
             raise ConfigurationError("reopened_by is empty; say who reopens.")
         started = time.monotonic()
         # The state before all else: had somebody reopened it before, their run is seen below.
-        state = await self._state(thread_id)
+        state = await self._waiting.state(thread_id)
         newest = await self._newest_run(thread_id)
         if newest.get("status") in ("pending", "running"):
             if reopens := (newest.get("metadata") or {}).get(_REOPENS):
@@ -79,13 +79,8 @@ class Reopening:
 
     async def is_lost(self, thread_id: str) -> bool:
         """Whether the thread stands at a question of which nobody is asked."""
-        return any(task.get("interrupts") for task in (await self._state(thread_id)).get("tasks") or ())
-
-    async def _state(self, thread_id: str) -> Mapping[str, Any]:
-        return await self._transport.call(
-            "read the thread's state",
-            lambda: self._transport.sdk.threads.get_state(thread_id),
-            thread_id=thread_id,
+        return any(
+            task.get("interrupts") for task in (await self._waiting.state(thread_id)).get("tasks") or ()
         )
 
     async def _newest_run(self, thread_id: str) -> Mapping[str, Any]:

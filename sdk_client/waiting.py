@@ -84,22 +84,27 @@ class Waiting:
             "read the thread", lambda: self._transport.sdk.threads.get(thread_id), thread_id=thread_id
         )
 
+    async def state(self, thread_id: str) -> Mapping[str, Any]:
+        """Read where a thread stands."""
+        return await self._transport.call(
+            "read the thread's state",
+            lambda: self._transport.sdk.threads.get_state(thread_id),
+            thread_id=thread_id,
+        )
+
     async def pauses_of(self, thread: Mapping[str, Any]) -> tuple[Approval, ...]:
         """List the pauses of a thread that was read; empty when it waits for nobody."""
         if thread.get("status") != "interrupted":
             return ()
-        sdk, thread_id = self._transport.sdk, str(thread["thread_id"])
+        thread_id = str(thread["thread_id"])
         metadata = thread.get("metadata") or {}
         runs = await runs_begun(self._transport, thread_id, ["assistant_id"])
         # A cancelled run also leaves its thread "interrupted" with nodes to run; only a run that ended well
         # has paused.
         if not runs or runs[0].get("status") != "success":
             return ()
-        state = await self._transport.call(
-            "read the thread's state", lambda: sdk.threads.get_state(thread_id), thread_id=thread_id
-        )
         return approvals_in(
-            snapshot_of(state),
+            snapshot_of(await self.state(thread_id)),
             thread_id=thread_id,
             assistant_id=str(runs[0].get("assistant_id") or metadata.get("assistant_id")),
             graph_id=metadata.get("graph_id"),
