@@ -194,15 +194,19 @@ async def test_supports_limits_are_kept(sdk: Sdk, fake: Fake, context: dict[str,
         assert ended.values["usage"]["model_calls"] == len(fake.requests) == spent
 
 
-async def test_support_has_the_fallback_too(
-    openai: tuple[OpenAIFake, str],
-    anthropic: tuple[AnthropicFake, str],
-    model_variables: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def with_fallback(model_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment on OpenAI's fake, and on Anthropic's when that one fails."""
     models = {"MODEL": MODELS["openai"], "MODEL_FALLBACK": MODELS["anthropic"]}
     for name, value in (model_variables | models).items():
         monkeypatch.setenv(name, value)
+
+
+async def test_support_has_the_fallback_too(
+    openai: tuple[OpenAIFake, str],
+    anthropic: tuple[AnthropicFake, str],
+    with_fallback: None,
+) -> None:
     openai[0].faults = [Fault(401), Fault(401)]
     anthropic[0].mind = in_turn(sorts("complaint"), Answer(text="We are sorry. [REF-1]"))
     graph: Any = support.builder.compile(InMemorySaver())
@@ -383,12 +387,8 @@ async def test_a_lasting_refusal_is_told_to_the_caller(
 async def test_another_model_answers_when_one_fails_and_no_client_blocks(
     openai: tuple[OpenAIFake, str],
     anthropic: tuple[AnthropicFake, str],
-    model_variables: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
+    with_fallback: None,
 ) -> None:
-    models = {"MODEL": MODELS["openai"], "MODEL_FALLBACK": MODELS["anthropic"]}
-    for name, value in (model_variables | models).items():
-        monkeypatch.setenv(name, value)
     openai[0].faults = [Fault(401)]
     anthropic[0].mind = in_turn(DONE)
     given = example("projects")
