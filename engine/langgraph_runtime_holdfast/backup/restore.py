@@ -163,7 +163,8 @@ def _bring_back(
         contents.flush()
         for section in _SECTIONS:
             options = [f"--jobs={wishes.jobs}", f"--section={section}", f"--use-list={contents.name}"]
-            options += ["--exit-on-error", *_NOT_RESTORED, f"--dbname={where}", str(folder / DUMP)]
+            options += ["--exit-on-error", "--no-password", *_NOT_RESTORED, f"--dbname={where}"]
+            options.append(str(folder / DUMP))
             run(program, options, environment)
             if section == "pre-data":
                 pause_now(connection, _RESTORES)
