@@ -28,6 +28,7 @@ from langgraph_runtime_holdfast.backup.settle import adopt, begin_pause, resume
 from langgraph_runtime_holdfast.backup.unfinished import unfinished
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.migrate import migrate
+from langgraph_runtime_holdfast.schema_state import TABLES
 from tests.contract.engine_pool import engine_pool
 from tests.contract.engines import Services
 
@@ -187,6 +188,11 @@ def test_what_would_do_harm_is_refused_and_changes_nothing(
     for attempt in (lambda: restore(newer, uri, Wishes()), lambda: verify(newer)):
         with pytest.raises(EngineError, match=rf"is damaged: dump/{damaged.name} is not as it was"):
             attempt()
+    text = (newer / FILE).read_text()
+    for damage in ("[]", "null", text.replace('"migrations": [', '"migrations": 1, "a": ['), text[:-9]):
+        (newer / FILE).write_text(damage)
+        with pytest.raises(EngineError, match=f"{FILE} (is damaged|cannot be read): "):
+            read_manifest(newer)
     with pytest.raises(EngineError, match=f"not a backup: it has no {FILE}"):
         read_manifest(tmp_path)
     assert ask(uri, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
@@ -204,6 +210,16 @@ async def test_a_restore_that_broke_off_is_taken_by_no_server(
         await in_thread(restore, short, uri, Wishes())
     with pytest.raises(EngineError, match="is not this engine's"):
         await migrate(uri, timeout_seconds=5)
+    for attempt in (resume, adopt):
+        with pytest.raises(EngineError, match="or not all of a backup"):
+            await in_thread(attempt, uri, **({"paused": False} if attempt is adopt else {}))
+    # Killed when all was there but nothing was settled.
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(TABLES)
+        connection.execute("INSERT INTO holdfast_migration VALUES (1, 'initial')")
+    with pytest.raises(EngineError, match="broke off at its end"):
+        await in_thread(resume, uri)
+    assert await in_thread(adopt, uri, paused=False) == 1
     assert (await in_thread(restore, folder, uri, Wishes(replaces=True))).running == 1
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from langgraph_runtime_holdfast import pause
-from langgraph_runtime_holdfast.backup.database import Connection, exists, opened
+from langgraph_runtime_holdfast.backup.database import Connection, exists, one, opened
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.foreign import FOLDER
 from langgraph_runtime_holdfast.settings import settings
@@ -31,7 +31,12 @@ UPDATE outbox SET available_at = now(), claim_token = NULL, claimed_by = NULL
 WHERE claim_token IS NOT NULL AND delivered_at IS NULL AND dead_at IS NULL
 """
 _CRONS: Final = "UPDATE cron SET claimed_until = NULL WHERE claimed_until IS NOT NULL"
+_IS_WHOLE: Final = "SELECT EXISTS (SELECT FROM holdfast_migration) AS it"
 _PAUSE_TABLE: Final = FOLDER / "0006_pause.sql"
+
+
+RESTORING: Final = "a restore is under way"
+"""What is said of the pause meanwhile; who finds it later finds a restore that broke off."""
 
 
 def pause_now(connection: Connection, reason: str) -> None:
@@ -92,14 +97,22 @@ def resume(dsn: str) -> bool:
     """
     with opened(dsn) as connection, connection.transaction():
         _require(connection)
+        row = connection.execute(pause.READ).fetchone()
+        if row is not None and row["reason"] == RESTORING:
+            raise EngineError(
+                "A restore into this database is under way, or broke off at its end, when leases of the lost "
+                "world still count in it. If it broke off: `holdfast adopt`, or `holdfast adopt --paused`."
+            )
         connection.execute(pause.MORE_TIME, _retry_seconds())
         return bool(connection.execute(pause.END).rowcount)
 
 
 def _require(connection: Connection) -> None:
-    if not exists(connection, "holdfast_pause"):
+    known = exists(connection, "holdfast_pause") and exists(connection, "holdfast_migration")
+    if not known or not one(connection, _IS_WHOLE)["it"]:
         raise EngineError(
-            "The database does not have this engine's schema. Run `holdfast migrate` of this version first."
+            "The database does not have this engine's schema, or not all of a backup. Run `holdfast migrate` of "
+            "this version first, or the restore again."
         )
 
 
