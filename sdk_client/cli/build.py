@@ -16,7 +16,7 @@ from sdk_client.scaffold.image import Builder, build_command, find_builder
 
 def build(
     tag: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The image's name; unset: the project's, with `:local`.")
+        str | None, typer.Option(metavar="NAME", help="The image's name; unset: the project's, `:local`.")
     ] = None,
     builder: Annotated[
         Builder | None, typer.Option(help="Unset: the first that is here, docker only with its daemon.")
@@ -38,15 +38,19 @@ def build(
             print(shlex.join(command))
             return
         output.note(shlex.join(command))
-        try:
-            code = subprocess.run(command, check=False).returncode
-        except OSError as error:
-            raise ConfigurationError(f"{command[0]} cannot be run: {error.strerror}") from error
-        if code:
-            raise ConfigurationError(f"{command[0]} ended with {code}; what it said is above")
+        _run(command)
     except ConfigurationError as error:
         output.error(error)
         raise typer.Exit(ExitCode.USAGE) from None
+
+
+def _run(command: list[str]) -> None:
+    try:
+        code = subprocess.run(command, check=False).returncode  # noqa: S603 - a builder, with our arguments
+    except OSError as error:
+        raise ConfigurationError(f"{command[0]} cannot be run: {error.strerror}") from error
+    if code:
+        raise ConfigurationError(f"{command[0]} ended with {code}; what it said is above")
 
 
 def _pair(text: str) -> tuple[str, str]:

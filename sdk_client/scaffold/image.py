@@ -120,8 +120,8 @@ def _check(folder: Path, sources: Mapping[str, Mapping[str, Any]]) -> None:
     ]
     if outside:
         raise ConfigurationError(
-            f"the image cannot have {' and '.join(outside)}: [tool.uv.sources] names folders outside this one. "
-            "Build wheels of them, put these into this folder, and name them there"
+            f"the image cannot have {' and '.join(outside)}: [tool.uv.sources] names folders outside this "
+            "one. Build wheels of them, put these into this folder, and name them there"
         )
 
 
@@ -129,13 +129,13 @@ def _revision(folder: Path) -> str:
     if not shutil.which("git"):
         return ""
     command = ["git", "-C", str(folder), "rev-parse", "--verify", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return told.stdout.strip()
 
 
 def _runs(*command: str) -> bool:
     try:
-        return (
-            subprocess.run(command, capture_output=True, timeout=_ANSWER_SECONDS, check=False).returncode == 0
-        )
-    except subprocess.TimeoutExpired:
+        ended = subprocess.run(command, capture_output=True, timeout=_ANSWER_SECONDS, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
         return False
+    return ended.returncode == 0

@@ -56,7 +56,8 @@ WITH made AS (
     INSERT INTO assistant (assistant_id, graph_id, name) VALUES (gen_random_uuid(), 'g', 'g') RETURNING *
 )
 INSERT INTO cron (cron_id, assistant_id, schedule, timezone, payload, metadata, next_run_date, enabled)
-SELECT gen_random_uuid(), assistant_id, schedule, zone, '{}', jsonb_build_object('name', given.name), now(), enabled
+SELECT gen_random_uuid(), assistant_id, schedule, zone, '{}', jsonb_build_object('name', given.name), now(),
+       enabled
 FROM made, (VALUES ('January', '0 4 1 1 *', NULL, true), ('July', '0 4 1 7 *', 'Asia/Tokyo', true),
             ('off', '0 4 1 1 *', NULL, false)) AS given (name, schedule, zone, enabled)
 """

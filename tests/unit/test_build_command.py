@@ -39,7 +39,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def put(folder: Path, name: str, code: int = 0) -> None:
     """A program that notes how it was called."""
     program = folder / name
-    program.write_text(f'#!/bin/sh\nfor part; do echo "$part"; done > "{folder}/{name}.called"\nexit {code}\n')
+    script = f'for part; do echo "$part"; done > "{folder}/{name}.called"; exit {code}'
+    program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o700)
 
 
