@@ -102,9 +102,8 @@ async def test_an_end_that_takes_longer_than_a_lease_does_not_lose_it(
 
 async def test_whatever_computes_in_other_threads_does_not_lose_it(handle: Handle) -> None:
     """Encoding tens of megabytes keeps Python's lock for a tenth of a second, and jobs queue for it."""
-    # As much as takes a hundredth of a second, also while others need the machine.
-    size = 700_000
-    while size > 10_000 and timeit.timeit(lambda: sum(range(size)), number=5) > 5 * 0.02:
+    size = 700_000  # a hundredth of a second, or less than that of work while others need the machine
+    while size > 10_000 and timeit.timeit(f"sum(range({size}))", number=5) > 5 * 0.02:
         size //= 2
     lease = await held_lease(handle)
     until_when = lease.held_until
