@@ -20,7 +20,7 @@ import pytest
 from langgraph_runtime_holdfast.local import leash
 from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres, embedded_postgres
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 # After a kill the server ends while its Postgres does: it gives up waiting for a connection soon.
 SETTINGS = {"HOLDFAST_PORT": "0", "CALLBACKS_PORT": "0", "HOLDFAST_POOL_TIMEOUT_SECONDS": "1"}
 
