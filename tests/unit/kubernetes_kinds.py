@@ -105,6 +105,8 @@ SPECS: dict[tuple[str, str], Schema] = {
                     ),
                 }
             ),
+            # As a pod has them.
+            "topologySpreadConstraints": each(ANY),
             "affinity": parts({"podAntiAffinityType": one_of("preferred", "required"), "topologyKey": TEXT}),
             "resources": ANY,
             "storage": parts({"size": TEXT}),
