@@ -44,6 +44,7 @@ _TRIGGER = parts(
     },
     {"metricType": one_of("AverageValue", "Value")},
 )
+_PATH = parts({"type": one_of("Exact", "PathPrefix"), "value": TEXT})
 _REMOTE = parts({"secretKey": TEXT, "remoteRef": parts({"key": TEXT, "property": TEXT})})
 
 SPECS: dict[tuple[str, str], Schema] = {
@@ -75,6 +76,21 @@ SPECS: dict[tuple[str, str], Schema] = {
                 parts(
                     {"port": TEXT, "path": TEXT, "interval": TEXT},
                     {"relabelings": each(parts({"sourceLabels": each(TEXT), "targetLabel": TEXT}))},
+                )
+            ),
+        }
+    ),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"): parts(
+        {
+            "parentRefs": each(parts({"name": TEXT}, {"namespace": TEXT, "sectionName": TEXT})),
+            "hostnames": each(TEXT),
+            "rules": each(
+                parts(
+                    {
+                        "matches": each(parts({"path": _PATH})),
+                        "backendRefs": each(parts({"name": TEXT, "port": NUMBER})),
+                    },
+                    {"timeouts": parts({"request": TEXT})},
                 )
             ),
         }

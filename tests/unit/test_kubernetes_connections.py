@@ -104,6 +104,8 @@ def test_pgbouncer_is_as_the_page_about_connections_says() -> None:
     assert int(before) > 0
     assert int(after) > EngineSettings.model_fields["statement_seconds"].default
     assert int(before) + int(after) < spec["terminationGracePeriodSeconds"]
+    # Only the one that has a statement can cancel it.
+    assert find("large", "Service", "pgbouncer")["spec"]["sessionAffinity"] == "ClientIP"
     # Migrations and the receiver go to Postgres itself: only servers have another address.
     others = {name for name in OURS if "env" not in pod("large", name)["containers"][0]}
     assert others == {"migrate", "callbacks"}
