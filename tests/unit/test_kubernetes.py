@@ -301,7 +301,10 @@ def test_nothing_is_killed_while_it_drains(overlay: str) -> None:
         deployment = find(overlay, "Deployment", name)["spec"]
         assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
         labels = deployment["template"]["metadata"]["labels"].items()
-        assert find(overlay, "PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"].items() <= labels
+        budget = find(overlay, "PodDisruptionBudget", name)["spec"]
+        assert budget["selector"]["matchLabels"].items() <= labels
+        # Where there is one pod, `minAvailable` would keep its node from ever being emptied.
+        assert (budget["maxUnavailable"], "minAvailable" in budget) == (1, False)
         spread = deployment["template"]["spec"]["topologySpreadConstraints"]
         assert {each["topologyKey"] for each in spread} == {
             "topology.kubernetes.io/zone",

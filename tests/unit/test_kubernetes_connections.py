@@ -36,6 +36,8 @@ def most(overlay: str) -> dict[str, int]:
     """How many servers of each kind there may be, before anything is rolled out."""
     by_kind = {each["kind"]: each for each in rendered(overlay)}
     if "ScaledObject" in by_kind:
+        # Each `apply` would set it back to that number.
+        assert not [name for name in SERVERS if "replicas" in find(overlay, "Deployment", name)["spec"]]
         return {
             "api": by_kind["HorizontalPodAutoscaler"]["spec"]["maxReplicas"],
             "queue": by_kind["ScaledObject"]["spec"]["maxReplicaCount"],
