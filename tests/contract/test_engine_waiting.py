@@ -10,6 +10,7 @@ import pytest
 
 from langgraph_runtime_holdfast.database import Handle
 from langgraph_runtime_holdfast.metrics.gauges import sample
+from langgraph_runtime_holdfast.ops.run_queue import stats
 from tests.contract.engine_pool import engine_pool
 from tests.contract.engines import Services
 
@@ -68,3 +69,17 @@ async def test_it_sees_the_first_run_of_a_thread_behind_many_of_another(handle: 
     row = await handle.fetch_one(WAITING)
     assert row is not None
     assert (row["n"], round(row["oldest"])) == (1, 90)
+
+
+async def test_the_page_knows_who_waits_behind_a_run_of_its_thread(handle: Handle) -> None:
+    for age, first in ((300.0, 0), (200.0, 0), (100.0, 1), (50.0, 2)):
+        await handle.execute(FILL, {"runs": 1, "threads": 1, "age": age, "first": first})
+    await handle.execute("UPDATE run_inflight SET status = 'running' WHERE age(now(), created_at) > '250 s'")
+    told = {name: round(value) for name, value in (await stats(handle)).items()}
+    assert told == {
+        "n_pending": 3,
+        "n_running": 1,
+        "pending_runs_wait_time_max_secs": 200,
+        "pending_runs_wait_time_med_secs": 100,
+        "pending_unblocked_runs_wait_time_max_secs": 100,
+    }
