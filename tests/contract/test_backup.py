@@ -65,6 +65,13 @@ SELECT gen_random_uuid(), assistant_id, schedule, zone, '{}', jsonb_build_object
 FROM made, (VALUES ('January', '0 4 1 1 *', NULL, true), ('July', '0 4 1 7 *', 'Asia/Tokyo', true),
             ('off', '0 4 1 1 *', NULL, false)) AS given (name, schedule, zone, enabled)
 """
+# A callback that was delivered long ago, and an item of the store whose time is up.
+EXPIRED: LiteralString = """
+INSERT INTO outbox (id, run_id, thread_id, url, host, retry_until, delivered_at)
+VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'http://a/b', 'a', now(),
+    now() - interval '9 days');
+INSERT INTO store (prefix, key, value, expires_at) VALUES ('a', 'b', '{}', now() - interval '1 day');
+"""
 TOKEN: LiteralString = "SELECT last_value AS it FROM lease_token"
 
 
@@ -146,12 +153,16 @@ async def test_nothing_begins_while_it_is_paused(
         from langgraph_runtime_holdfast.ops.lease import heartbeat
         from langgraph_runtime_holdfast.ops.run_queue import claim
         from langgraph_runtime_holdfast.outbox import rows
+        from langgraph_runtime_holdfast.store import Store
 
         async def begun() -> tuple[int, int, int]:
             crons = [each async for each in Crons.next(handle)]
             return len(await claim(10)), len(await rows.claim(handle, 10, [])), len(crons)
 
+        await handle.execute(EXPIRED)
         assert await begun() == (0, 0, 0)
+        assert await rows.sweep(handle, 10) == 0
+        assert await Store().sweep_ttl() == 0
         # What is backed up from it is paused as well, also if it is not asked for.
         again, manifest = await in_thread(backup, uri, folder.parent / "again", jobs=1)
         assert manifest.is_paused
@@ -159,6 +170,8 @@ async def test_nothing_begins_while_it_is_paused(
         assert await in_thread(resume, uri) == (True, 1)
         assert await in_thread(resume, uri) == (False, 1)
         assert await begun() == (2, 1, 1)
+        assert await rows.sweep(handle, 10) == 1
+        assert await Store().sweep_ttl() == 1
         await in_thread(begin_pause, uri, "a test")
         assert (await handle.fetch_one("SELECT reason FROM holdfast_pause")) == {"reason": "a test"}
         heartbeat().end()
