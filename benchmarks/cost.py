@@ -1,0 +1,299 @@
+"""What a run costs: processor of each part, WAL, disk, connections. Some minutes; for `holdfast capacity`.
+
+    python -m benchmarks.cost --output mine.json && holdfast capacity --measured mine.json …
+
+Runs that do nothing but write state, a few at a time, so that nothing is saturated and what is counted is theirs.
+Each kind is measured in rounds; of processor time the least counts, since neighbours only add to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from langgraph_sdk.client import LangGraphClient
+
+from benchmarks.cost_fit import fitted, line
+from benchmarks.cost_rig import JOBS, Rig, Used, count_calls, more_queues, running_rig, statements_of
+from benchmarks.services import Services, running_services
+from benchmarks.setting import machine, today, versions, work_folder
+from langgraph_runtime_holdfast.capacity.measured import Cell, Claims, Figures, Held, Idle, Measured, Source
+from langgraph_runtime_holdfast.feed import DATA, EVENT
+from langgraph_runtime_holdfast.local.errors import LocalStackError
+from langgraph_runtime_holdfast.ops.signals import WAKE
+
+KINDS = [(steps, kilobytes) for kilobytes in (1, 20, 500) for steps in (2, 5, 10)]
+AT_ONCE = 4
+WARM_UP_SECONDS = 1.0
+ENOUGH_RUNS = 40
+MOST_SECONDS = 12.0
+IDLE_SECONDS = 6.0
+HOLD_SECONDS = 9.0
+PACE_A_SECOND = 8.0
+TOLD_SECONDS = 11.0
+"""Within which a process of Postgres that idles has told what it counted."""
+RUNNING = (0, 1_000, 10_000)
+_HELD_ROWS = """
+WITH made AS (
+    INSERT INTO thread (thread_id, status, metadata) SELECT gen_random_uuid(), 'busy', '{}' FROM generate_series(1, %(more)s)
+    RETURNING thread_id
+), runs AS (
+    INSERT INTO run (run_id, thread_id, assistant_id, multitask_strategy, kwargs, metadata, created_at, updated_at)
+    SELECT gen_random_uuid(), thread_id, (SELECT assistant_id FROM assistant LIMIT 1), 'enqueue', '{}', '{}', now(), now() FROM made
+    RETURNING run_id, thread_id
+)
+INSERT INTO run_inflight (run_id, thread_id, status, created_at, updated_at, attempt, leased_by, leased_until)
+SELECT run_id, thread_id, 'running', now(), now(), 1, 'nobody', now() + interval '1 day' FROM runs
+"""
+_START_MS = """
+SELECT percentile_cont(0.5) WITHIN GROUP (
+    ORDER BY (thread."values" ->> 'began_at')::float8 - extract(epoch FROM run.created_at)::float8) * 1000
+FROM run JOIN thread USING (thread_id) WHERE run.created_at > to_timestamp(%(since)s) AND thread."values" ? 'began_at'
+"""
+
+Note = Callable[[str], None]
+
+
+async def run_once(client: LangGraphClient, given: dict[str, Any], *, stream: bool = False) -> None:
+    """One run on a thread of its own.
+
+    Raises:
+        RuntimeError: It did not do what it was told.
+    """
+    thread_id, options = str(uuid.uuid4()), {"input": given, "if_not_exists": "create"}
+    if stream:
+        parts = [
+            part async for part in client.runs.stream(thread_id, "steps", stream_mode="updates", **options)
+        ]  # type: ignore[call-overload]
+        done = sum(part.event == "updates" for part in parts)
+    else:
+        values: Any = await client.runs.wait(thread_id, "steps", **options)  # type: ignore[arg-type]
+        done = values.get("done", 0)
+    if done != given["steps"]:
+        raise RuntimeError(f"a run of {given['steps']} steps did {done}")
+
+
+async def measured_load(
+    rig: Rig, client: LangGraphClient, given: dict[str, Any], seconds: float, *, stream: bool = False
+) -> tuple[int, Used]:
+    """Let a few callers work; returns how many runs ended while it was measured, and what was used."""
+    ended, closed = 0, False
+
+    async def caller() -> None:
+        nonlocal ended
+        while not closed:
+            await run_once(client, given, stream=stream)
+            ended += 1
+
+    rig.database.execute("CHECKPOINT")
+    callers = [asyncio.create_task(caller()) for _ in range(AT_ONCE)]
+    await asyncio.sleep(WARM_UP_SECONDS)
+    began, before, opened = ended, await asyncio.to_thread(rig.used), time.monotonic()
+    while (passed := time.monotonic() - opened) < MOST_SECONDS:
+        if passed >= seconds and ended - began >= ENOUGH_RUNS:
+            break
+        await asyncio.sleep(0.02)
+    runs, used = ended - began, (await asyncio.to_thread(rig.used)).since(before)
+    closed = True
+    await asyncio.gather(*callers)
+    return max(runs, 1), used
+
+
+def cell_of(steps: int, kilobytes: int, rounds: Sequence[tuple[int, Used]]) -> Cell:
+    """Put rounds together: of what neighbours add to, the least; of all else the median."""
+    least = ("postgres_ms", "api_ms", "queue_ms", "valkey_ms", "connection_ms")
+    figures = {
+        name: (min if name in least else statistics.median)(
+            max(0.0, getattr(used, name) / runs) for runs, used in rounds
+        )
+        for name in Figures.model_fields
+    }
+    return Cell(steps=steps, kilobytes=kilobytes, runs=sum(runs for runs, _ in rounds), **figures)
+
+
+async def measure_kinds(rig: Rig, rounds: int, seconds: float, note: Note) -> tuple[list[Cell], float]:
+    """Measure each kind of run; the second is the API's time for a run that is streamed."""
+    seen: dict[tuple[int, int], list[tuple[int, Used]]] = {kind: [] for kind in KINDS}
+    streamed: list[float] = []
+    async with _client(rig) as client:
+        for number in range(rounds):
+            for steps, kilobytes in KINDS:
+                given = {"steps": steps, "kilobytes": kilobytes}
+                runs, used = await measured_load(rig, client, given, seconds)
+                seen[steps, kilobytes].append((runs, used))
+                note(f"round {number + 1}: {steps} steps of {kilobytes} kB, {runs} runs")
+            runs, used = await measured_load(rig, client, {"steps": 5, "kilobytes": 20}, seconds, stream=True)
+            streamed.append(used.api_ms / runs)
+    return [cell_of(*kind, each) for kind, each in seen.items()], min(streamed)
+
+
+async def measure_idle(rig: Rig) -> Idle:
+    """What is used while nothing is to be done."""
+    before = rig.used()
+    await asyncio.sleep(IDLE_SECONDS)
+    used = rig.used().since(before)
+    return Idle(postgres_ms=used.postgres_ms / IDLE_SECONDS, commits=used.commits / IDLE_SECONDS)
+
+
+async def measure_held(rig: Rig, idle: Idle) -> Held:
+    """What runs cost that only wait, in all slots of one queue."""
+    async with _client(rig) as client:
+        given = {"steps": 1, "kilobytes": 0, "hold_seconds": HOLD_SECONDS + 3}
+        runs = [asyncio.create_task(run_once(client, given)) for _ in range(JOBS)]
+        while rig.row("SELECT count(*) FROM run_inflight WHERE status = 'running'")[0] < JOBS:
+            await asyncio.sleep(0.05)
+        before = rig.used()
+        await asyncio.sleep(HOLD_SECONDS)
+        used = rig.used().since(before)
+        await asyncio.gather(*runs)
+    seconds = HOLD_SECONDS * JOBS
+    return Held(
+        postgres_ms=max(0.0, used.postgres_ms - idle.postgres_ms * HOLD_SECONDS) / seconds,
+        wal_bytes=used.wal_bytes / seconds,
+        queue_ms=used.queue_ms / seconds,
+    )
+
+
+async def measure_pace(rig: Rig, queues: int, seconds: float) -> tuple[float, float]:
+    """Runs at a steady pace; returns how often queues looked for each, and how long each waited for its start."""
+    await asyncio.sleep(TOLD_SECONDS)
+    since, started = time.time(), []
+    async with _client(rig) as client:
+        before = rig.used()
+        for _ in range(round(PACE_A_SECOND * seconds)):
+            started.append(asyncio.create_task(run_once(client, {"steps": 2, "kilobytes": 1})))
+            await asyncio.sleep(1 / PACE_A_SECOND)
+        await asyncio.gather(*started)
+        await asyncio.sleep(TOLD_SECONDS)
+        # Meanwhile each looked once a second.
+        looks = rig.used().since(before).looks - queues * TOLD_SECONDS
+    row = rig.database.execute(_START_MS.encode(), {"since": since}).fetchone()
+    assert row is not None
+    return looks / len(started), row[0]
+
+
+def measure_claims(rig: Rig, seconds: float) -> list[Claims]:
+    """Wake the queue as often as can be, while nothing waits and more and more runs execute."""
+    feed = next(iter(rig.valkey.scan_iter(match="*signals")))
+
+    def wake_for(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            rig.valkey.xadd(feed, {EVENT: WAKE, DATA: b"benchmark"}, maxlen=1000)
+            time.sleep(0.0005)
+
+    found: list[Claims] = []
+    there = 0
+    for running in RUNNING:
+        rig.database.execute(_HELD_ROWS.encode(), {"more": running - there})
+        there = running
+        rig.database.execute("VACUUM ANALYZE run_inflight")
+        wake_for(WARM_UP_SECONDS + 1)
+        before = rig.used()
+        wake_for(seconds)
+        used = rig.used().since(before)
+        found.append(
+            Claims(
+                running=running,
+                a_second=used.looks / seconds,
+                postgres_ms=used.postgres_ms / used.looks,
+                queue_ms=used.queue_ms / used.looks,
+            )
+        )
+    return found
+
+
+def _client(rig: Rig) -> Any:
+    return _Client(rig.url)
+
+
+class _Client:
+    def __init__(self, url: str) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=60)
+
+    async def __aenter__(self) -> LangGraphClient:
+        return LangGraphClient(self._http)
+
+    async def __aexit__(self, *ended: object) -> None:
+        await self._http.aclose()
+
+
+def measure(services: Services, folder: Path, rounds: int, seconds: float, note: Note) -> dict[str, Any]:
+    """Measure all; returns the fields of `Measured` but its source."""
+    count_calls(services)
+    with running_rig(services, folder, "cost") as rig:
+        idle = asyncio.run(measure_idle(rig))
+        note(f"idle: {idle}")
+        # Before large states are there, which Postgres would clean up meanwhile.
+        held = asyncio.run(measure_held(rig, idle))
+        note(f"held: {held}")
+        cells, stream_api_ms = asyncio.run(measure_kinds(rig, rounds, seconds, note))
+        statements = asyncio.run(_statements(rig, services))
+        looks = {1: asyncio.run(measure_pace(rig, 1, seconds * 2))}
+        with more_queues(services, folder, "cost", 2):
+            looks[3] = asyncio.run(measure_pace(rig, 3, seconds * 2))
+        note(f"looks a run, and ms until its start: {looks}")
+        claims = measure_claims(rig, seconds)
+        note(f"claims: {claims}")
+    of_run, of_step, of_kilobyte = fitted(cells)
+    (wait,) = [each.api_ms for each in cells if (each.steps, each.kilobytes) == (5, 20)]
+    return {
+        "cells": cells,
+        "of_run": of_run,
+        "of_step": of_step,
+        "of_kilobyte": of_kilobyte,
+        "statements_of_run": statements[0],
+        "statements_of_step": statements[1],
+        "stream_api_ms": stream_api_ms,
+        "wait_api_ms": wait,
+        "start_ms": looks[1][1],
+        "held": held,
+        "idle": idle,
+        "claims": claims,
+        "looks_a_run": {queues: each[0] for queues, each in looks.items()},
+    }
+
+
+async def _statements(rig: Rig, services: Services, runs: int = 15) -> tuple[float, float]:
+    counted: list[tuple[float, float]] = []
+    async with _client(rig) as client:
+        for steps in (2, 5, 10):
+            with statements_of(services) as found:
+                for _ in range(runs):
+                    await run_once(client, {"steps": steps, "kilobytes": 1})
+            counted.append((steps, len(found) / runs))
+    return line(counted)
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="Where to write what was measured.")] = Path("measured.json"),
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each kind of run is measured.")] = 4.0,
+) -> None:
+    """Measure what a run costs on this machine."""
+    started = time.monotonic()
+
+    def note(text: str) -> None:
+        print(f"{time.monotonic() - started:5.0f} s  {text}", flush=True)
+
+    command = f"python -m benchmarks.cost --rounds {rounds} --seconds {seconds:g}"
+    source = Source(date=today(), machine=machine(), versions=versions(), command=command)
+    try:
+        with work_folder() as folder, running_services(folder) as services:
+            measured = Measured(source=source, **measure(services, folder, rounds, seconds, note))
+    except LocalStackError as error:
+        sys.exit(str(error))
+    output.write_text(measured.rounded().model_dump_json(indent=1) + "\n", encoding="utf-8")
+    note(f"wrote {output}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
