@@ -2,8 +2,9 @@
 
     python -m benchmarks.cost --output mine.json && holdfast capacity --measured mine.json …
 
-Runs that do nothing but write state, a few at a time, so that nothing is saturated and what is counted is theirs.
-Each kind is measured in rounds; of processor time the least counts, since neighbours only add to it.
+Runs that do nothing but write state, a few at a time, so that nothing is saturated and what is counted is
+theirs. Each kind is measured in rounds; of times the least counts, since neighbours only add to them. WAL is
+without the whole pages that follow a checkpoint: how many these are depends on the size of the database.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import typer
 from langgraph_sdk.client import LangGraphClient
 
 from benchmarks.cost_fit import fitted, line
-from benchmarks.cost_rig import JOBS, Rig, Used, count_calls, more_queues, running_rig, statements_of
+from benchmarks.cost_rig import JOBS, Rig, Used, count_well, more_queues, running_rig, statements_of
 from benchmarks.services import Services, running_services
 from benchmarks.setting import machine, today, versions, work_folder
 from langgraph_runtime_holdfast.capacity.measured import Cell, Claims, Figures, Held, Idle, Measured, Source
@@ -43,20 +44,24 @@ TOLD_SECONDS = 11.0
 RUNNING = (0, 1_000, 10_000)
 _HELD_ROWS = """
 WITH made AS (
-    INSERT INTO thread (thread_id, status, metadata) SELECT gen_random_uuid(), 'busy', '{}' FROM generate_series(1, %(more)s)
+    INSERT INTO thread (thread_id, status)
+    SELECT gen_random_uuid(), 'busy' FROM generate_series(1, %(more)s)
     RETURNING thread_id
 ), runs AS (
-    INSERT INTO run (run_id, thread_id, assistant_id, multitask_strategy, kwargs, metadata, created_at, updated_at)
-    SELECT gen_random_uuid(), thread_id, (SELECT assistant_id FROM assistant LIMIT 1), 'enqueue', '{}', '{}', now(), now() FROM made
+    INSERT INTO run (run_id, thread_id, assistant_id, multitask_strategy, kwargs)
+    SELECT gen_random_uuid(), thread_id, (SELECT assistant_id FROM assistant LIMIT 1), 'enqueue', '{}'
+    FROM made
     RETURNING run_id, thread_id
 )
-INSERT INTO run_inflight (run_id, thread_id, status, created_at, updated_at, attempt, leased_by, leased_until)
-SELECT run_id, thread_id, 'running', now(), now(), 1, 'nobody', now() + interval '1 day' FROM runs
+INSERT INTO run_inflight (run_id, thread_id, status, created_at, updated_at, leased_by, leased_until)
+SELECT run_id, thread_id, 'running', now(), now(), 'nobody', now() + interval '1 day' FROM runs
 """
+_RUNNING = "SELECT count(*) FROM run_inflight WHERE status = 'running'"
 _START_MS = """
 SELECT percentile_cont(0.5) WITHIN GROUP (
     ORDER BY (thread."values" ->> 'began_at')::float8 - extract(epoch FROM run.created_at)::float8) * 1000
-FROM run JOIN thread USING (thread_id) WHERE run.created_at > to_timestamp(%(since)s) AND thread."values" ? 'began_at'
+FROM run JOIN thread USING (thread_id)
+WHERE run.created_at > to_timestamp(%(since)s) AND thread."values" ? 'began_at'
 """
 
 Note = Callable[[str], None]
@@ -93,7 +98,8 @@ async def measured_load(
             await run_once(client, given, stream=stream)
             ended += 1
 
-    rig.database.execute("CHECKPOINT")
+    # What is kept of the runs before would go away meanwhile.
+    rig.valkey.flushall()
     callers = [asyncio.create_task(caller()) for _ in range(AT_ONCE)]
     await asyncio.sleep(WARM_UP_SECONDS)
     began, before, opened = ended, await asyncio.to_thread(rig.used), time.monotonic()
@@ -148,7 +154,7 @@ async def measure_held(rig: Rig, idle: Idle) -> Held:
     async with _client(rig) as client:
         given = {"steps": 1, "kilobytes": 0, "hold_seconds": HOLD_SECONDS + 3}
         runs = [asyncio.create_task(run_once(client, given)) for _ in range(JOBS)]
-        while rig.row("SELECT count(*) FROM run_inflight WHERE status = 'running'")[0] < JOBS:
+        while rig.row(_RUNNING)[0] < JOBS:  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.05)
         before = rig.used()
         await asyncio.sleep(HOLD_SECONDS)
@@ -163,7 +169,7 @@ async def measure_held(rig: Rig, idle: Idle) -> Held:
 
 
 async def measure_pace(rig: Rig, queues: int, seconds: float) -> tuple[float, float]:
-    """Runs at a steady pace; returns how often queues looked for each, and how long each waited for its start."""
+    """Runs at a steady pace; returns how often queues looked for each, and the ms until its start."""
     await asyncio.sleep(TOLD_SECONDS)
     since, started = time.time(), []
     async with _client(rig) as client:
@@ -203,7 +209,6 @@ def measure_claims(rig: Rig, seconds: float) -> list[Claims]:
         found.append(
             Claims(
                 running=running,
-                a_second=used.looks / seconds,
                 postgres_ms=used.postgres_ms / used.looks,
                 queue_ms=used.queue_ms / used.looks,
             )
@@ -228,7 +233,7 @@ class _Client:
 
 def measure(services: Services, folder: Path, rounds: int, seconds: float, note: Note) -> dict[str, Any]:
     """Measure all; returns the fields of `Measured` but its source."""
-    count_calls(services)
+    count_well(services)
     with running_rig(services, folder, "cost") as rig:
         idle = asyncio.run(measure_idle(rig))
         note(f"idle: {idle}")

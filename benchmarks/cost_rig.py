@@ -109,9 +109,10 @@ def more_queues(services: Services, folder: Path, name: str, count: int) -> Iter
         yield
 
 
-def count_calls(services: Services) -> None:
-    """Have Postgres count the calls of functions."""
+def count_well(services: Services) -> None:
+    """Have Postgres count the calls of functions, and write no whole pages after a checkpoint."""
     _set(services, "track_functions = 'pl'")
+    _set(services, "full_page_writes = off")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 from langgraph_runtime_holdfast.capacity.measured import Measured, Source
 from langgraph_runtime_holdfast.capacity.overlays import Fit, fits
-from langgraph_runtime_holdfast.capacity.plan import LARGEST_POSTGRES_CORES, Load, Plan, deployments_for
+from langgraph_runtime_holdfast.capacity.plan import Load, Plan, deployments_for, plan_for
 from langgraph_runtime_holdfast.errors import EngineError
 
 _MANY_LOOKS = 0.25
@@ -59,8 +59,8 @@ class Answer:
                 ),
                 (
                     "wait for a slot",
-                    f"p50 {_seconds(servers.wait_p50_seconds)}, p95 {_seconds(servers.wait_p95_seconds)}; with "
-                    f"one queue away p95 {_seconds(servers.wait_p95_seconds_with_one_away)}; "
+                    f"p50 {_seconds(servers.wait_p50_seconds)}, p95 {_seconds(servers.wait_p95_seconds)}; "
+                    f"with one queue away p95 {_seconds(servers.wait_p95_seconds_with_one_away)}; "
                     f"{_seconds(servers.start_seconds)} to start come on top",
                 ),
             ],
@@ -85,13 +85,19 @@ class Answer:
                 ),
                 ("WAL a day", f"{postgres.wal_gb_per_day:,.0f} GB, to archive or to replicate"),
                 ("disk a day", f"{disk.gb_per_day:,.1f} GB ({disk.kept_bytes_per_run / 1000:,.0f} kB a run)"),
-                (f"kept {self.load.keep_days:g} days", f"{disk.kept_gb:,.0f} GB, on a disk of {disk.disk_gb:,} GB"),
+                (
+                    f"kept {self.load.keep_days:g} days",
+                    f"{disk.kept_gb:,.0f} GB, on a disk of {disk.disk_gb:,} GB",
+                ),
             ],
             "valkey": [
                 ("nodes", f"{valkey.nodes}{' (a cluster)' if valkey.nodes > 1 else ''}"),
                 ("of it", f"{valkey.cores_busy:.2f} cores busy, {valkey.memory_mb:,} MB"),
             ],
-            "overlay": [(fit.overlay, "fits" if fit.fits else f"wants {', '.join(fit.lacks)}") for fit in self.overlays],
+            "overlay": [
+                (fit.overlay, "fits" if fit.fits else f"wants {', '.join(fit.lacks)}")
+                for fit in self.overlays
+            ],
             "remarks": [(str(number), text) for number, text in enumerate(self.remarks, 1)],
             "measured": [(self.source.date, self.source.machine)],
         }
@@ -106,7 +112,9 @@ def answer(load: Load, measured: Measured) -> Answer:
     _check(load)
     deployments, plan = deployments_for(load, measured)
     overlays = fits(plan) if deployments == 1 else []
-    return Answer(load, deployments, plan, overlays, _remarks(load, deployments, plan, measured), measured.source)
+    return Answer(
+        load, deployments, plan, overlays, _remarks(load, deployments, plan, measured), measured.source
+    )
 
 
 def _check(load: Load) -> None:
@@ -137,26 +145,30 @@ def _remarks(load: Load, deployments: int, plan: Plan, measured: Measured) -> li
     told: list[str] = []
     if deployments > 1:
         told.append(
-            f"More than one Postgres of {LARGEST_POSTGRES_CORES} cores carries: divide the tenants among "
-            f"{deployments} deployments, each as above, with {load.runs_per_second / deployments:,.0f} runs a second."
+            f"One deployment does not carry {' or '.join(plan_for(load, measured).beyond())}: divide tenants "
+            f"among {deployments}, each with {load.runs_per_second / deployments:,.0f} runs a second."
         )
     if postgres.cores_for_looks > _MANY_LOOKS * postgres.cores_busy:
         told.append(
-            f"{postgres.cores_for_looks:.1f} of the {postgres.cores_busy:.1f} cores are for {servers.queue} queues that "
-            "are all woken by each run, and read what executes: fewer queues with more slots (--jobs) need less."
+            f"{postgres.cores_for_looks:.1f} of {postgres.cores_busy:.1f} cores of Postgres are for queues that look "
+            f"for runs: each run wakes all {servers.queue}. Fewer with more slots (--jobs) need less."
         )
-    if servers.queue_cores / servers.queue_at_least > servers.load:
-        told.append("Queues are bound by processor, not by slots: more --jobs would not help.")
+    if servers.bound_by == "processor":
+        told.append("Processor decides how many queues there are, not slots: more --jobs would not help.")
     if postgres.commits_per_second > _MANY_COMMITS:
         told.append(
             f"{postgres.commits_per_second:,.0f} commits a second want a disk that acknowledges within a "
-            "millisecond; a synchronous standby adds its round trip to each, and connections at work for as long."
+            "millisecond; a synchronous standby adds its round trip to each, and a connection for as long."
         )
     most = max(each.kilobytes for each in measured.cells), max(each.steps for each in measured.cells)
     if load.kilobytes > most[0] or load.steps > most[1]:
-        told.append(f"Measured were up to {most[1]} steps of {most[0]:g} kB: this is beyond, on a straight line.")
+        told.append(
+            f"Measured were up to {most[1]} steps of {most[0]:g} kB: this is beyond, on a straight line."
+        )
     if plan.disk.disk_gb > 10_000:
-        told.append("More than 10 TB are kept: a shorter TTL, `keep_latest`, or state kept elsewhere by address.")
+        told.append(
+            "More than 10 TB are kept: a shorter TTL, `keep_latest`, or state kept elsewhere by address."
+        )
     return told
 
 

@@ -15,7 +15,9 @@ _WIDTH_WITHOUT_TERMINAL: Final = 120
 
 
 def capacity(
-    runs_per_second: Annotated[float, typer.Option(help="Runs that arrive each second, at the busiest time.")],
+    runs_per_second: Annotated[
+        float, typer.Option(help="Runs that arrive each second, at the busiest time.")
+    ],
     seconds_per_run: Annotated[float, typer.Option(help="How long a run takes on average, once begun.")],
     wait: Annotated[float, typer.Option(help="Seconds in which 95 of 100 runs are to start.")] = 1.0,
     steps: Annotated[int, typer.Option(help="Supersteps of a run.")] = 5,
@@ -78,7 +80,9 @@ def _draw(found: Answer) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH_WITHOUT_TERMINAL)
     for title, rows in found.sections().items():
-        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=False, show_edge=False)
+        table = Table(
+            box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=False, show_edge=False
+        )
         table.add_column(no_wrap=True, min_width=22)
         table.add_column()
         for name, value in rows:

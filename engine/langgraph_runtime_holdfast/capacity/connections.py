@@ -37,7 +37,7 @@ class Connections:
     """Who connects, and how often."""
 
     servers: int
-    """HOLDFAST_REPLICAS: all of both kinds, twice, because while a rollout lasts an old one drains beside the new."""
+    """HOLDFAST_REPLICAS: all of both kinds, twice: in a rollout an old one drains beside the new."""
     of_api: ProcessConnections
     of_queue: ProcessConnections
     at_work: float

@@ -59,4 +59,6 @@ def _lacks(plan: Plan, overlay: Overlay) -> tuple[str, ...]:
         ("MB in Valkey", plan.valkey.memory_mb, overlay.valkey_mb),
         ("nodes of Valkey", plan.valkey.nodes, None if overlay.valkey_mb is None else 1),
     )
-    return tuple(f"{most} {name} of {need:,}" for name, need, most in wanted if most is not None and need > most)
+    return tuple(
+        f"{most} {name} of {need:,}" for name, need, most in wanted if most is not None and need > most
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from langgraph_runtime_holdfast.capacity.connections import Connections, connections_of
 from langgraph_runtime_holdfast.capacity.measured import Figures, Measured
@@ -15,15 +15,20 @@ from langgraph_runtime_holdfast.capacity.waiting import Slots, fewest
 from langgraph_runtime_holdfast.errors import EngineError
 
 BUSY: Final = 0.6
-"""How much of a processor may be used on average: the rest is for bursts, and for the death of another one."""
+"""How much of a processor may be used on average: the rest is for bursts, and for another one's death."""
+SLOTS_BUSY: Final = 0.8
+"""How much of the slots may be: near the edge a bit more makes an endless queue. As in KEDA's scaler."""
 LARGEST_POSTGRES_CORES: Final = 64
 """Of one machine that is still a usual one."""
 LARGEST_WAL_MB_A_SECOND: Final = 200
 """What one machine and its standbys keep writing."""
+WHOLE_PAGES_BYTES: Final = 12 * 8192
+"""Of WAL, a run, beside what was measured: a page of each index with a random key, written as a whole in a
+database that is far larger than what changes between two checkpoints."""
 MOST_SERVERS: Final = 1000
-"""As HOLDFAST_REPLICAS allows; each counts twice, because of rollouts."""
+"""As HOLDFAST_REPLICAS allows; each counts twice there, because of rollouts."""
 MOST_BUSY: Final = 500_000
-"""Runs at once; beyond that this is not the tool."""
+"""Runs at once that can be computed."""
 ROOM: Final = 1.5
 """What tables take beside their rows: dead ones until they are vacuumed, and pages that fill up."""
 WAL_ON_DISK_BYTES: Final = 20 * 2**30
@@ -82,6 +87,8 @@ class Servers:
     api_at_least: int
     queue_at_least: int
     """With all of them there."""
+    bound_by: Literal["processor", "slots"]
+    """What decides how many queues there are."""
     slots: int
     load: float
     wait_p50_seconds: float
@@ -143,15 +150,16 @@ class Plan:
     disk: Disk
     valkey: Valkey
 
-    @property
-    def fits_one_postgres(self) -> bool:
-        """Whether one machine carries it, with what stands before it."""
-        return (
-            self.postgres.cores <= LARGEST_POSTGRES_CORES
-            and self.postgres.wal_mb_per_second <= LARGEST_WAL_MB_A_SECOND
-            and self.connections.servers <= MOST_SERVERS
-            and self.valkey.nodes <= SHARDS
-        )
+    def beyond(self) -> dict[str, float]:
+        """What one deployment does not carry, and how many times too much it is."""
+        parts = {
+            f"{LARGEST_POSTGRES_CORES} cores of Postgres": self.postgres.cores / LARGEST_POSTGRES_CORES,
+            f"{LARGEST_WAL_MB_A_SECOND} MB of WAL a second": self.postgres.wal_mb_per_second
+            / LARGEST_WAL_MB_A_SECOND,
+            f"HOLDFAST_REPLICAS of {MOST_SERVERS}": self.connections.servers / MOST_SERVERS,
+            f"{SHARDS} nodes of Valkey": self.valkey.nodes / SHARDS,
+        }
+        return {name: part for name, part in parts.items() if part > 1}
 
 
 def plan_for(load: Load, measured: Measured) -> Plan:
@@ -160,10 +168,11 @@ def plan_for(load: Load, measured: Measured) -> Plan:
     Raises:
         EngineError: More runs at once than this is for.
     """
-    if load.runs_per_second * load.seconds_per_run > MOST_BUSY:
+    busy = load.runs_per_second * load.seconds_per_run
+    if busy > MOST_BUSY:
         raise EngineError(
             f"{load.runs_per_second:g} runs a second of {load.seconds_per_run:g} s are "
-            f"{load.runs_per_second * load.seconds_per_run:,.0f} at once; up to {MOST_BUSY:,} can be computed. "
+            f"{busy:,.0f} at once; up to {MOST_BUSY:,} can be computed. "
             "Ask for one of several deployments."
         )
     cost = measured.cost(load.steps, load.kilobytes)
@@ -186,14 +195,11 @@ def deployments_for(load: Load, measured: Measured) -> tuple[int, Plan]:
     Raises:
         EngineError: See `plan_for`.
     """
-    count = 1
-    while not (plan := plan_for(load.shared_by(count), measured)).fits_one_postgres:
-        over = max(
-            plan.postgres.cores / LARGEST_POSTGRES_CORES,
-            plan.postgres.wal_mb_per_second / LARGEST_WAL_MB_A_SECOND,
-        )
-        # Looks grow with the square of the load, so half as much again is the farthest that is safe to go.
-        count = max(count + 1, math.floor(count * min(over, 2) ** 0.5))
+    count, plan = 1, plan_for(load, measured)
+    while beyond := plan.beyond():
+        # What grows with the square of the load, as looks do, is within its bound after less than so many.
+        count = max(count + 1, math.floor(count * max(beyond.values()) ** 0.5))
+        plan = plan_for(load.shared_by(count), measured)
     return count, plan
 
 
@@ -204,19 +210,22 @@ def _servers(load: Load, measured: Measured, cost: Figures) -> tuple[Servers, fl
     held_ms = measured.held.queue_ms * load.seconds_per_run
     queue_cores = load.runs_per_second * (cost.queue_ms + load.own_ms + held_ms) / 1000
     busy = load.runs_per_second * load.seconds_per_run
-    by_slots = fewest(load.runs_per_second, load.seconds_per_run, load.wait_seconds, step=load.jobs)
-    at_least = max(by_slots, math.ceil(queue_cores / BUSY))
-    queue = at_least + 1
+    by_wait = fewest(load.runs_per_second, load.seconds_per_run, load.wait_seconds, step=load.jobs)
+    by_processor = math.ceil(queue_cores / BUSY)
+    by_load = math.ceil(busy / (SLOTS_BUSY * load.jobs))
+    at_least = max(by_wait, by_processor)
+    queue = max(at_least + 1, by_load)
     api_at_least = max(1, math.ceil(api_cores / BUSY))
     # Each run wakes all queues, which look as often as they can.
-    looks = queue * min(load.runs_per_second * _looks_a_run(measured), measured.claim(busy).a_second)
+    looks = queue * min(load.runs_per_second * _looks_a_run(measured), measured.claim(busy).most_a_second)
     slots = Slots(queue * load.jobs, load.runs_per_second, load.seconds_per_run)
-    one_away = Slots(at_least * load.jobs, load.runs_per_second, load.seconds_per_run)
+    one_away = Slots((queue - 1) * load.jobs, load.runs_per_second, load.seconds_per_run)
     servers = Servers(
         api=api_at_least + 1,
         api_at_least=api_at_least,
         queue=queue,
         queue_at_least=at_least,
+        bound_by="processor" if by_processor > max(by_wait, by_load) else "slots",
         slots=slots.count,
         load=slots.load,
         wait_p50_seconds=slots.wait_seconds(0.5),
@@ -237,13 +246,13 @@ def _looks_a_run(measured: Measured) -> float:
 def _postgres(load: Load, measured: Measured, cost: Figures, servers: Servers, looks: float) -> Postgres:
     runs, busy = load.runs_per_second, load.runs_per_second * load.seconds_per_run
     looks_ms = measured.claim(busy).postgres_ms
-    # What one queue looks is in the cost of a run already, while few were executing.
+    # What one queue looks is in the cost of a run already, of a time when few were executing.
     beyond = max(0.0, looks - runs * _looks_a_run(measured))
     growth = runs * max(0.0, looks_ms - measured.claim(0).postgres_ms)
     looking = (beyond * looks_ms + growth) / 1000
     ms_per_run = cost.postgres_ms + measured.held.postgres_ms * load.seconds_per_run
     cores = runs * ms_per_run / 1000 + looking + measured.idle.postgres_ms / 1000 * servers.queue
-    wal = cost.wal_bytes + measured.held.wal_bytes * load.seconds_per_run
+    wal = cost.wal_bytes + measured.held.wal_bytes * load.seconds_per_run + WHOLE_PAGES_BYTES
     average = _average(load)
     statements = measured.statements(load.steps)
     return Postgres(
@@ -273,7 +282,8 @@ def _disk(load: Load, cost: Figures) -> Disk:
 
 def _valkey(load: Load, cost: Figures) -> Valkey:
     cores = load.runs_per_second * cost.valkey_ms / 1000
-    memory = load.runs_per_second * (EVENTS_SECONDS + load.seconds_per_run) * cost.valkey_bytes * ROOM
+    seconds = EVENTS_SECONDS + load.seconds_per_run
+    memory = load.runs_per_second * seconds * cost.valkey_bytes * ROOM
     return Valkey(
         cores_busy=cores,
         memory_mb=max(64, math.ceil(memory / 1e6)),

@@ -1,9 +1,9 @@
 """How long runs wait for a free slot: Erlang C.
 
-The model (M/M/c) takes it that runs arrive one by one, independently of one another (Poisson), that how long they
-take varies as an exponential distribution does, that any free slot takes the oldest, and that none waits for another
-run of its thread. Runs that all take the same time wait about half as long; where a few take very long, longer.
-docs/scale.md says how far off it is, and a test compares it with a simulation.
+The model (M/M/c) takes it that runs arrive one by one, independently of one another (Poisson), that how long
+they take varies as an exponential distribution does, that any free slot takes the oldest, and that none waits
+for another run of its thread. Runs that all take the same time wait less; where a few take very long, longer:
+docs/scale.md says how far off the model is, and a test compares it with a simulation and with a real server.
 """
 
 from __future__ import annotations
