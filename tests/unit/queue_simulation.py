@@ -6,6 +6,15 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+SERVICES: Final[dict[str, Callable[[random.Random], float]]] = {
+    "exponential": lambda chance: chance.expovariate(1.0),
+    "all the same": lambda chance: 1.0,
+    # Squared coefficient of variation 4: the longest of a hundred takes nine times the average.
+    "a few very long": lambda chance: chance.lognormvariate(-0.8047, 1.2686),
+}
+"""How long runs take, a second on average."""
 
 
 def waits(arrivals: Iterable[float], services: Iterable[float], slots: int) -> Iterator[float]:

@@ -150,8 +150,8 @@ def _remarks(load: Load, deployments: int, plan: Plan, measured: Measured) -> li
         )
     if postgres.cores_for_looks > _MANY_LOOKS * postgres.cores_busy:
         told.append(
-            f"{postgres.cores_for_looks:.1f} of {postgres.cores_busy:.1f} cores of Postgres are for queues that look "
-            f"for runs: each run wakes all {servers.queue}. Fewer with more slots (--jobs) need less."
+            f"{postgres.cores_for_looks:.1f} of {postgres.cores_busy:.1f} busy cores are for queues that "
+            f"look for runs: each run wakes all {servers.queue}. Fewer with more slots (--jobs) need less."
         )
     if servers.bound_by == "processor":
         told.append("Processor decides how many queues there are, not slots: more --jobs would not help.")
