@@ -36,8 +36,8 @@ AT_ONCE = 4
 WARM_UP_SECONDS = 1.0
 ENOUGH_RUNS = 40
 MOST_SECONDS = 12.0
-IDLE_SECONDS = 6.0
-HOLD_SECONDS = 9.0
+IDLE_SECONDS = 10.0
+HOLD_SECONDS = 15.0
 PACE_A_SECOND = 8.0
 TOLD_SECONDS = 11.0
 """Within which a process of Postgres that idles has told what it counted."""
@@ -143,10 +143,11 @@ async def measure_kinds(rig: Rig, rounds: int, seconds: float, note: Note) -> tu
 
 async def measure_idle(rig: Rig) -> Idle:
     """What is used while nothing is to be done."""
-    before = rig.used()
+    await asyncio.sleep(TOLD_SECONDS)
+    before, spent_ms = rig.used(), rig.exact_ms("postgres")
     await asyncio.sleep(IDLE_SECONDS)
-    used = rig.used().since(before)
-    return Idle(postgres_ms=used.postgres_ms / IDLE_SECONDS, commits=used.commits / IDLE_SECONDS)
+    spent_ms, used = rig.exact_ms("postgres") - spent_ms, rig.used().since(before)
+    return Idle(postgres_ms=spent_ms / IDLE_SECONDS, commits=used.commits / IDLE_SECONDS)
 
 
 async def measure_held(rig: Rig, idle: Idle) -> Held:
@@ -156,15 +157,16 @@ async def measure_held(rig: Rig, idle: Idle) -> Held:
         runs = [asyncio.create_task(run_once(client, given)) for _ in range(JOBS)]
         while rig.row(_RUNNING)[0] < JOBS:  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.05)
-        before = rig.used()
+        before, spent = rig.used(), {name: rig.exact_ms(name) for name in ("postgres", "queue")}
         await asyncio.sleep(HOLD_SECONDS)
+        spent = {name: rig.exact_ms(name) - ms for name, ms in spent.items()}
         used = rig.used().since(before)
         await asyncio.gather(*runs)
     seconds = HOLD_SECONDS * JOBS
     return Held(
-        postgres_ms=max(0.0, used.postgres_ms - idle.postgres_ms * HOLD_SECONDS) / seconds,
+        postgres_ms=max(0.0, spent["postgres"] - idle.postgres_ms * HOLD_SECONDS) / seconds,
         wal_bytes=used.wal_bytes / seconds,
-        queue_ms=used.queue_ms / seconds,
+        queue_ms=spent["queue"] / seconds,
     )
 
 
@@ -259,7 +261,7 @@ def measure(services: Services, folder: Path, rounds: int, seconds: float, note:
         "statements_of_step": statements[1],
         "stream_api_ms": stream_api_ms,
         "wait_api_ms": wait,
-        "start_ms": looks[1][1],
+        "start_ms": min(each[1] for each in looks.values()),
         "held": held,
         "idle": idle,
         "claims": claims,

@@ -52,7 +52,6 @@ def example(runs_per_second: float, kilobytes: float) -> dict[str, str]:
         "deployments": str(found.deployments),
         "api, queues": f"{plan.servers.api}, {plan.servers.queue}",
         "cores of api, queues": f"{plan.servers.api_cores:.1f}, {plan.servers.queue_cores:.1f}",
-        "wait p95, one away": f"{plan.servers.wait_p95_seconds_with_one_away * 1000:.0f} ms",
         "Postgres: cores busy, to have": f"{plan.postgres.cores_busy:.1f}, {plan.postgres.cores}",
         "commits/s": f"{plan.postgres.commits_per_second:,.0f}",
         "WAL MB/s": f"{plan.postgres.wal_mb_per_second:.1f}",

@@ -149,9 +149,10 @@ def _remarks(load: Load, deployments: int, plan: Plan, measured: Measured) -> li
             f"among {deployments}, each with {load.runs_per_second / deployments:,.0f} runs a second."
         )
     if postgres.cores_for_looks > _MANY_LOOKS * postgres.cores_busy:
+        looks = f"{postgres.cores_for_looks:.1f} of {postgres.cores_busy:.1f} busy cores of Postgres"
         told.append(
-            f"{postgres.cores_for_looks:.1f} of {postgres.cores_busy:.1f} busy cores are for queues that "
-            f"look for runs: each run wakes all {servers.queue}. Fewer with more slots (--jobs) need less."
+            f"Up to {looks} go into looking for runs: each run wakes all {servers.queue} queues. "
+            "Fewer with more slots (--jobs) look less."
         )
     if servers.bound_by == "processor":
         told.append("Processor decides how many queues there are, not slots: more --jobs would not help.")

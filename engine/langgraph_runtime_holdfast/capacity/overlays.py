@@ -53,12 +53,12 @@ def _lacks(plan: Plan, overlay: Overlay) -> tuple[str, ...]:
     api = servers.api if overlay.spare else servers.api_at_least
     disk_gib = plan.disk.disk_gb * 1e9 / 2**30
     wanted = (
-        ("api", api, overlay.api),
-        ("queue", queue, overlay.queue),
+        ("of api", api, overlay.api),
+        ("of queue", queue, overlay.queue),
         ("GiB of disk", round(disk_gib), overlay.disk_gib),
         ("MB in Valkey", plan.valkey.memory_mb, overlay.valkey_mb),
         ("nodes of Valkey", plan.valkey.nodes, None if overlay.valkey_mb is None else 1),
     )
     return tuple(
-        f"{most} {name} of {need:,}" for name, need, most in wanted if most is not None and need > most
+        f"{need:,} {name} (it has {most})" for name, need, most in wanted if most is not None and need > most
     )
