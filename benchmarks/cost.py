@@ -10,11 +10,13 @@ without the whole pages that follow a checkpoint: how many these are depends on 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +36,6 @@ from langgraph_runtime_holdfast.ops.signals import WAKE
 KINDS = [(steps, kilobytes) for kilobytes in (1, 20, 500) for steps in (2, 5, 10)]
 AT_ONCE = 4
 WARM_UP_SECONDS = 1.0
-ENOUGH_RUNS = 40
 MOST_SECONDS = 12.0
 IDLE_SECONDS = 10.0
 HOLD_SECONDS = 15.0
@@ -67,27 +68,36 @@ WHERE run.created_at > to_timestamp(%(since)s) AND thread."values" ? 'began_at'
 Note = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """How well to measure."""
+
+    rounds: int
+    seconds: float
+    runs: int
+
+
 async def run_once(client: LangGraphClient, given: dict[str, Any], *, stream: bool = False) -> None:
     """One run on a thread of its own.
 
     Raises:
         RuntimeError: It did not do what it was told.
     """
-    thread_id, options = str(uuid.uuid4()), {"input": given, "if_not_exists": "create"}
+    thread_id = str(uuid.uuid4())
     if stream:
-        parts = [
-            part async for part in client.runs.stream(thread_id, "steps", stream_mode="updates", **options)
-        ]  # type: ignore[call-overload]
-        done = sum(part.event == "updates" for part in parts)
+        parts = client.runs.stream(
+            thread_id, "steps", input=given, if_not_exists="create", stream_mode="updates"
+        )
+        done = len([part async for part in parts if part.event == "updates"])
     else:
-        values: Any = await client.runs.wait(thread_id, "steps", **options)  # type: ignore[arg-type]
+        values: Any = await client.runs.wait(thread_id, "steps", input=given, if_not_exists="create")
         done = values.get("done", 0)
     if done != given["steps"]:
         raise RuntimeError(f"a run of {given['steps']} steps did {done}")
 
 
 async def measured_load(
-    rig: Rig, client: LangGraphClient, given: dict[str, Any], seconds: float, *, stream: bool = False
+    rig: Rig, client: LangGraphClient, given: dict[str, Any], wanted: Wanted, *, stream: bool = False
 ) -> tuple[int, Used]:
     """Let a few callers work; returns how many runs ended while it was measured, and what was used."""
     ended, closed = 0, False
@@ -104,7 +114,7 @@ async def measured_load(
     await asyncio.sleep(WARM_UP_SECONDS)
     began, before, opened = ended, await asyncio.to_thread(rig.used), time.monotonic()
     while (passed := time.monotonic() - opened) < MOST_SECONDS:
-        if passed >= seconds and ended - began >= ENOUGH_RUNS:
+        if passed >= wanted.seconds and ended - began >= wanted.runs:
             break
         await asyncio.sleep(0.02)
     runs, used = ended - began, (await asyncio.to_thread(rig.used)).since(before)
@@ -125,18 +135,18 @@ def cell_of(steps: int, kilobytes: int, rounds: Sequence[tuple[int, Used]]) -> C
     return Cell(steps=steps, kilobytes=kilobytes, runs=sum(runs for runs, _ in rounds), **figures)
 
 
-async def measure_kinds(rig: Rig, rounds: int, seconds: float, note: Note) -> tuple[list[Cell], float]:
+async def measure_kinds(rig: Rig, wanted: Wanted, note: Note) -> tuple[list[Cell], float]:
     """Measure each kind of run; the second is the API's time for a run that is streamed."""
     seen: dict[tuple[int, int], list[tuple[int, Used]]] = {kind: [] for kind in KINDS}
     streamed: list[float] = []
     async with _client(rig) as client:
-        for number in range(rounds):
+        for number in range(wanted.rounds):
             for steps, kilobytes in KINDS:
                 given = {"steps": steps, "kilobytes": kilobytes}
-                runs, used = await measured_load(rig, client, given, seconds)
+                runs, used = await measured_load(rig, client, given, wanted)
                 seen[steps, kilobytes].append((runs, used))
                 note(f"round {number + 1}: {steps} steps of {kilobytes} kB, {runs} runs")
-            runs, used = await measured_load(rig, client, {"steps": 5, "kilobytes": 20}, seconds, stream=True)
+            runs, used = await measured_load(rig, client, {"steps": 5, "kilobytes": 20}, wanted, stream=True)
             streamed.append(used.api_ms / runs)
     return [cell_of(*kind, each) for kind, each in seen.items()], min(streamed)
 
@@ -218,22 +228,13 @@ def measure_claims(rig: Rig, seconds: float) -> list[Claims]:
     return found
 
 
-def _client(rig: Rig) -> Any:
-    return _Client(rig.url)
+@contextlib.asynccontextmanager
+async def _client(rig: Rig) -> AsyncIterator[LangGraphClient]:
+    async with httpx.AsyncClient(base_url=rig.url, timeout=60) as http:
+        yield LangGraphClient(http)
 
 
-class _Client:
-    def __init__(self, url: str) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=60)
-
-    async def __aenter__(self) -> LangGraphClient:
-        return LangGraphClient(self._http)
-
-    async def __aexit__(self, *ended: object) -> None:
-        await self._http.aclose()
-
-
-def measure(services: Services, folder: Path, rounds: int, seconds: float, note: Note) -> dict[str, Any]:
+def measure(services: Services, folder: Path, wanted: Wanted, note: Note) -> dict[str, Any]:
     """Measure all; returns the fields of `Measured` but its source."""
     count_well(services)
     with running_rig(services, folder, "cost") as rig:
@@ -242,13 +243,13 @@ def measure(services: Services, folder: Path, rounds: int, seconds: float, note:
         # Before large states are there, which Postgres would clean up meanwhile.
         held = asyncio.run(measure_held(rig, idle))
         note(f"held: {held}")
-        cells, stream_api_ms = asyncio.run(measure_kinds(rig, rounds, seconds, note))
+        cells, stream_api_ms = asyncio.run(measure_kinds(rig, wanted, note))
         statements = asyncio.run(_statements(rig, services))
-        looks = {1: asyncio.run(measure_pace(rig, 1, seconds * 2))}
+        looks = {1: asyncio.run(measure_pace(rig, 1, wanted.seconds * 2))}
         with more_queues(services, folder, "cost", 2):
-            looks[3] = asyncio.run(measure_pace(rig, 3, seconds * 2))
+            looks[3] = asyncio.run(measure_pace(rig, 3, wanted.seconds * 2))
         note(f"looks a run, and ms until its start: {looks}")
-        claims = measure_claims(rig, seconds)
+        claims = measure_claims(rig, wanted.seconds)
         note(f"claims: {claims}")
     of_run, of_step, of_kilobyte = fitted(cells)
     (wait,) = [each.api_ms for each in cells if (each.steps, each.kilobytes) == (5, 20)]
@@ -284,6 +285,7 @@ def main(
     output: Annotated[Path, typer.Option(help="Where to write what was measured.")] = Path("measured.json"),
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     seconds: Annotated[float, typer.Option(min=1, help="How long each kind of run is measured.")] = 4.0,
+    runs: Annotated[int, typer.Option(min=1, help="Longer, until so many have ended.")] = 40,
 ) -> None:
     """Measure what a run costs on this machine."""
     started = time.monotonic()
@@ -291,11 +293,13 @@ def main(
     def note(text: str) -> None:
         print(f"{time.monotonic() - started:5.0f} s  {text}", flush=True)
 
-    command = f"python -m benchmarks.cost --rounds {rounds} --seconds {seconds:g}"
+    command = f"python -m benchmarks.cost --rounds {rounds} --seconds {seconds:g} --runs {runs}"
     source = Source(date=today(), machine=machine(), versions=versions(), command=command)
     try:
         with work_folder() as folder, running_services(folder) as services:
-            measured = Measured(source=source, **measure(services, folder, rounds, seconds, note))
+            measured = Measured(
+                source=source, **measure(services, folder, Wanted(rounds, seconds, runs), note)
+            )
     except LocalStackError as error:
         sys.exit(str(error))
     output.write_text(measured.rounded().model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ from langgraph_runtime_holdfast.capacity.waiting import Slots, fewest
 from langgraph_runtime_holdfast.errors import EngineError
 from sdk_client.cli.main import app
 from tests.unit import test_kubernetes_connections as manifests
-from tests.unit.kubernetes_render import find, needs_kubectl, pod, settings_of
+from tests.unit.kubernetes_render import MANIFESTS, find, needs_kubectl, pod, settings_of
 from tests.unit.queue_simulation import SERVICES, part, simulate
 
 MEASURED = read_measured()
@@ -123,7 +123,7 @@ def test_the_overlays_are_as_the_command_takes_them(overlay: object) -> None:
         valkey = str(pod("small", "valkey")["containers"])
     elif ours.name == "ha":
         size = find("ha", "Cluster", "postgres")["spec"]["storage"]["size"]
-        valkey = (manifests.MANIFESTS / "overlays" / "ha" / "valkey.sh").read_text()
+        valkey = (MANIFESTS / "overlays" / "ha" / "valkey.sh").read_text()
     else:
         return
     assert size == f"{ours.disk_gib}Gi"
@@ -152,7 +152,7 @@ def test_the_smallest_overlay_that_fits_is_told_and_what_the_others_lack() -> No
 
 def run(*options: str) -> int:
     given = ["capacity", *options]
-    return int(app(given, prog_name="holdfast", standalone_mode=False) or 0)  # type: ignore[func-returns-value]
+    return int(app(given, prog_name="holdfast", standalone_mode=False) or 0)
 
 
 def test_the_command_tells_people_and_programs_the_same(
