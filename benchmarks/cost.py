@@ -10,33 +10,25 @@ without the whole pages that follow a checkpoint: how many these are depends on 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import statistics
 import sys
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
-from langgraph_sdk.client import LangGraphClient
 
-from benchmarks.cost_fit import fitted, line
+from benchmarks.cost_fit import cell_of, fitted, line
+from benchmarks.cost_load import WARM_UP_SECONDS, Wanted, connected, measured_load, run_once
 from benchmarks.cost_rig import JOBS, Rig, Used, count_well, more_queues, running_rig, statements_of
 from benchmarks.services import Services, running_services
 from benchmarks.setting import machine, today, versions, work_folder
-from langgraph_runtime_holdfast.capacity.measured import Cell, Claims, Figures, Held, Idle, Measured, Source
+from langgraph_runtime_holdfast.capacity.measured import Cell, Claims, Held, Idle, Measured, Source
 from langgraph_runtime_holdfast.feed import DATA, EVENT
 from langgraph_runtime_holdfast.local.errors import LocalStackError
 from langgraph_runtime_holdfast.ops.signals import WAKE
 
 KINDS = [(steps, kilobytes) for kilobytes in (1, 20, 500) for steps in (2, 5, 10)]
-AT_ONCE = 4
-WARM_UP_SECONDS = 1.0
-MOST_SECONDS = 12.0
 IDLE_SECONDS = 10.0
 HOLD_SECONDS = 15.0
 PACE_A_SECOND = 8.0
@@ -68,78 +60,11 @@ WHERE run.created_at > to_timestamp(%(since)s) AND thread."values" ? 'began_at'
 Note = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """How well to measure."""
-
-    rounds: int
-    seconds: float
-    runs: int
-
-
-async def run_once(client: LangGraphClient, given: dict[str, Any], *, stream: bool = False) -> None:
-    """One run on a thread of its own.
-
-    Raises:
-        RuntimeError: It did not do what it was told.
-    """
-    thread_id = str(uuid.uuid4())
-    if stream:
-        parts = client.runs.stream(
-            thread_id, "steps", input=given, if_not_exists="create", stream_mode="updates"
-        )
-        done = len([part async for part in parts if part.event == "updates"])
-    else:
-        values: Any = await client.runs.wait(thread_id, "steps", input=given, if_not_exists="create")
-        done = values.get("done", 0)
-    if done != given["steps"]:
-        raise RuntimeError(f"a run of {given['steps']} steps did {done}")
-
-
-async def measured_load(
-    rig: Rig, client: LangGraphClient, given: dict[str, Any], wanted: Wanted, *, stream: bool = False
-) -> tuple[int, Used]:
-    """Let a few callers work; returns how many runs ended while it was measured, and what was used."""
-    ended, closed = 0, False
-
-    async def caller() -> None:
-        nonlocal ended
-        while not closed:
-            await run_once(client, given, stream=stream)
-            ended += 1
-
-    # What is kept of the runs before would go away meanwhile.
-    rig.valkey.flushall()
-    callers = [asyncio.create_task(caller()) for _ in range(AT_ONCE)]
-    await asyncio.sleep(WARM_UP_SECONDS)
-    began, before, opened = ended, await asyncio.to_thread(rig.used), time.monotonic()
-    while (passed := time.monotonic() - opened) < MOST_SECONDS:
-        if passed >= wanted.seconds and ended - began >= wanted.runs:
-            break
-        await asyncio.sleep(0.02)
-    runs, used = ended - began, (await asyncio.to_thread(rig.used)).since(before)
-    closed = True
-    await asyncio.gather(*callers)
-    return max(runs, 1), used
-
-
-def cell_of(steps: int, kilobytes: int, rounds: Sequence[tuple[int, Used]]) -> Cell:
-    """Put rounds together: of what neighbours add to, the least; of all else the median."""
-    least = ("postgres_ms", "api_ms", "queue_ms", "valkey_ms", "connection_ms")
-    figures = {
-        name: (min if name in least else statistics.median)(
-            max(0.0, getattr(used, name) / runs) for runs, used in rounds
-        )
-        for name in Figures.model_fields
-    }
-    return Cell(steps=steps, kilobytes=kilobytes, runs=sum(runs for runs, _ in rounds), **figures)
-
-
 async def measure_kinds(rig: Rig, wanted: Wanted, note: Note) -> tuple[list[Cell], float]:
     """Measure each kind of run; the second is the API's time for a run that is streamed."""
     seen: dict[tuple[int, int], list[tuple[int, Used]]] = {kind: [] for kind in KINDS}
     streamed: list[float] = []
-    async with _client(rig) as client:
+    async with connected(rig) as client:
         for number in range(wanted.rounds):
             for steps, kilobytes in KINDS:
                 given = {"steps": steps, "kilobytes": kilobytes}
@@ -162,7 +87,7 @@ async def measure_idle(rig: Rig) -> Idle:
 
 async def measure_held(rig: Rig, idle: Idle) -> Held:
     """What runs cost that only wait, in all slots of one queue."""
-    async with _client(rig) as client:
+    async with connected(rig) as client:
         given = {"steps": 1, "kilobytes": 0, "hold_seconds": HOLD_SECONDS + 3}
         runs = [asyncio.create_task(run_once(client, given)) for _ in range(JOBS)]
         while rig.row(_RUNNING)[0] < JOBS:  # noqa: ASYNC110 - another process's doing
@@ -184,7 +109,7 @@ async def measure_pace(rig: Rig, queues: int, seconds: float) -> tuple[float, fl
     """Runs at a steady pace; returns how often queues looked for each, and the ms until its start."""
     await asyncio.sleep(TOLD_SECONDS)
     since, started = time.time(), []
-    async with _client(rig) as client:
+    async with connected(rig) as client:
         before = rig.used()
         for _ in range(round(PACE_A_SECOND * seconds)):
             started.append(asyncio.create_task(run_once(client, {"steps": 2, "kilobytes": 1})))
@@ -228,12 +153,6 @@ def measure_claims(rig: Rig, seconds: float) -> list[Claims]:
     return found
 
 
-@contextlib.asynccontextmanager
-async def _client(rig: Rig) -> AsyncIterator[LangGraphClient]:
-    async with httpx.AsyncClient(base_url=rig.url, timeout=60) as http:
-        yield LangGraphClient(http)
-
-
 def measure(services: Services, folder: Path, wanted: Wanted, note: Note) -> dict[str, Any]:
     """Measure all; returns the fields of `Measured` but its source."""
     count_well(services)
@@ -272,7 +191,7 @@ def measure(services: Services, folder: Path, wanted: Wanted, note: Note) -> dic
 
 async def _statements(rig: Rig, services: Services, runs: int = 15) -> tuple[float, float]:
     counted: list[tuple[float, float]] = []
-    async with _client(rig) as client:
+    async with connected(rig) as client:
         for steps in (2, 5, 10):
             with statements_of(services) as found:
                 for _ in range(runs):

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import nnls
 
+from benchmarks.cost_rig import Used
 from langgraph_runtime_holdfast.capacity.measured import Cell, Figures
+
+
+def cell_of(steps: int, kilobytes: int, rounds: Sequence[tuple[int, Used]]) -> Cell:
+    """Put rounds together: of what neighbours add to, the least; of all else the median."""
+    least = ("postgres_ms", "api_ms", "queue_ms", "valkey_ms", "connection_ms")
+    figures = {
+        name: (min if name in least else statistics.median)(
+            max(0.0, getattr(used, name) / runs) for runs, used in rounds
+        )
+        for name in Figures.model_fields
+    }
+    return Cell(steps=steps, kilobytes=kilobytes, runs=sum(runs for runs, _ in rounds), **figures)
 
 
 def fitted(cells: Sequence[Cell]) -> tuple[Figures, Figures, Figures]:

@@ -1,4 +1,4 @@
-"""The script that measures what a run costs writes what `holdfast capacity` takes, and figures that can be."""
+"""The script that measures what a run costs writes what `holdfast capacity` takes, and what can be."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cost_fit import fitted
 from langgraph_runtime_holdfast.capacity.answer import answer
 from langgraph_runtime_holdfast.capacity.connections import OTHERS, RESERVED, connections_of
-from langgraph_runtime_holdfast.capacity.measured import OURS, Figures, read_measured
+from langgraph_runtime_holdfast.capacity.measured import OURS, Cell, Figures, read_measured
 from langgraph_runtime_holdfast.capacity.overlays import OVERLAYS, fits
 from langgraph_runtime_holdfast.capacity.plan import SLOTS_BUSY, Load, plan_for
 from langgraph_runtime_holdfast.capacity.waiting import Slots, fewest
@@ -219,3 +220,19 @@ def test_the_simulation_is_of_services_of_a_second() -> None:
     chance = random.Random(5)  # noqa: S311 - a simulation
     for service in SERVICES.values():
         assert statistics.fmean(service(chance) for _ in range(COUNT)) == pytest.approx(1.0, rel=0.03)
+
+
+def test_costs_that_are_a_sum_of_three_are_found_again() -> None:
+    def figures(value: float) -> Figures:
+        return Figures(**dict.fromkeys(Figures.model_fields, value))
+
+    known = MEASURED.model_copy(
+        update={"of_run": figures(4.0), "of_step": figures(0.5), "of_kilobyte": figures(0.02)}
+    )
+    cells = [
+        Cell(steps=steps, kilobytes=kilobytes, runs=9, **known.cost(steps, kilobytes).model_dump())
+        for steps in (2, 5, 10)
+        for kilobytes in (1, 20, 500)
+    ]
+    for found, value in zip(fitted(cells), (4.0, 0.5, 0.02), strict=True):
+        assert found.model_dump() == pytest.approx(figures(value).model_dump())
