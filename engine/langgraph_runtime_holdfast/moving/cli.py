@@ -1,0 +1,149 @@
+"""`holdfast import` and its sources, and `holdfast export`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from langgraph_runtime_holdfast.moving.choice import HELP
+
+if TYPE_CHECKING:
+    from langgraph_runtime_holdfast.moving.bring import Wishes
+    from langgraph_runtime_holdfast.moving.content import Source
+    from langgraph_runtime_holdfast.moving.report import Report
+
+SOMETHING_LEFT: int = 1
+CANNOT: int = 2
+
+app = typer.Typer(
+    name="import",
+    help="Bring threads, assistants, crons and memory here from somewhere else.\n\n"
+    "The target is the database in DATABASE_URI, migrated, with the graphs of langgraph.json. What is here "
+    "with other content stays; started again it goes on where it was. Ends with 1 if anything was left.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+Config = Annotated[Path, typer.Option(help="langgraph.json of the deployment to bring things to.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Read and compare everything, and change nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+Graph = Annotated[list[str], typer.Option(help=HELP)]
+Metadata = Annotated[str, typer.Option(help='JSON for the metadata of each thread, such as {"owner": "me"}.')]
+EnableCrons = Annotated[
+    bool, typer.Option("--enable-crons", help="Let crons fire here; only once the source is stopped.")
+]
+Address = Annotated[
+    str,
+    typer.Argument(
+        envvar="HOLDFAST_IMPORT_FROM",
+        show_envvar=True,
+        help="Its address, postgresql://…; in the environment nobody else sees the password.",
+    ),
+]
+_NO_GRAPHS: list[str] = []
+
+
+@app.command()
+def postgres(
+    source: Address,
+    graph: Graph = _NO_GRAPHS,
+    metadata: Metadata = "{}",
+    dry_run: Dry = False,
+    as_json: AsJson = False,
+    config: Config = Path("langgraph.json"),
+) -> None:
+    """From a database of AsyncPostgresSaver, and of AsyncPostgresStore if that is in it.
+
+    Each thread keeps its whole history, and a pause waits here for its answer. Ids that are no UUIDs get
+    one; metadata.imported.thread_id has the old one.
+    """
+    with _told():
+        from langgraph_runtime_holdfast.moving.bring import Wishes
+
+        wishes = Wishes(dry_run, graph, _object(metadata))
+
+        def source_of() -> AbstractAsyncContextManager[Source]:
+            from langgraph_runtime_holdfast.moving.sql_source import SqlSource
+
+            return SqlSource.opened(source)
+
+        _import(config, source_of, wishes, as_json=as_json)
+
+
+def _import(
+    config: Path,
+    source_of: Callable[[], AbstractAsyncContextManager[Source]],
+    wishes: Wishes,
+    *,
+    as_json: bool,
+) -> None:
+    from langgraph_runtime_holdfast.moving import session
+
+    session.enter(config)
+    report = asyncio.run(_run(source_of, wishes, shows=not as_json))
+    if as_json:
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        report.print()
+    if not report.is_whole:
+        raise typer.Exit(SOMETHING_LEFT)
+
+
+async def _run(
+    source_of: Callable[[], AbstractAsyncContextManager[Source]], wishes: Wishes, *, shows: bool
+) -> Report:
+    from rich.console import Console
+
+    from langgraph_runtime_holdfast.moving.bring import bring_all
+    from langgraph_runtime_holdfast.moving.report import Report
+    from langgraph_runtime_holdfast.moving.session import target
+
+    async with source_of() as source, target(changes_nothing=wishes.is_dry) as handle:
+        report = Report(f"from {source.kind}", wishes.is_dry)
+        with Console(stderr=True, quiet=not shows).status("reading …") as status:
+
+            def show(now: Report) -> None:
+                counted = ", ".join(
+                    f"{now.taken[kind] + now.already[kind] + now.left[kind]} {kind}"
+                    for kind in ("threads", "items")
+                )
+                status.update(counted)
+
+            await bring_all(handle, source, wishes, report, show)
+        return report
+
+
+def _object(text: str) -> dict[str, Any]:
+    from langgraph_runtime_holdfast.errors import EngineError
+
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise EngineError(f"--metadata is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise EngineError("--metadata is not a JSON object.")
+    return found
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    import psycopg
+
+    from langgraph_runtime_holdfast.errors import EngineError
+    from langgraph_runtime_holdfast.telling import tell
+
+    try:
+        yield
+    except EngineError as error:
+        tell(str(error), "error")
+        raise typer.Exit(CANNOT) from None
+    except psycopg.Error as error:
+        tell(f"A database did not answer as it should: {' '.join(str(error).split())}", "error")
+        tell("What was brought stays; start it again to go on.", "error")
+        raise typer.Exit(CANNOT) from None
