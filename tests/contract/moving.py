@@ -25,6 +25,9 @@ MANIFEST = {
         "asks_inside": "./pausing.py:asks_inside",
         "grows": "./growing.py:grows",
         "talker": "./talking.py:talker",
+        "two_at_once": "./pausing.py:two_at_once",
+        "failing": "./workers.py:failing",
+        "slow": "./workers.py:slow",
     },
 }
 

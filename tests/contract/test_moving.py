@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from langgraph.types import Command
+from langgraph_sdk.client import LangGraphClient
 
-from tests.contract.api import Sdk
-from tests.contract.engines import Server, Services
+from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.moving.rebuild import same
+from langgraph_runtime_holdfast.moving.sql_source import SqlSource
+from tests.contract.api import Sdk, until_status
+from tests.contract.conftest import plain_http
+from tests.contract.engines import Server, Services, running_dev_server
 from tests.contract.graphs import pausing
 from tests.contract.moving import counted, holdfast, own_saver, project, report
 
@@ -89,15 +97,13 @@ async def test_what_waits_in_a_saver_of_ones_own_goes_on_here(
         item = await sdk.store.get_item((namespace, "a"), "k")
         assert item["value"] == {"likes": "tea"}
 
-        # Once more: nothing is doubled, and what has gone on here stays.
-        again = await report(config, server.database_uri, *arguments, code=1)
-        assert counted(again, "threads") == (0, 4, 1)
-        assert counted(again, "items") == (0, 1, 0)
-        # What went on there since is brought after it, unless it went on here as well.
+        # Once more: nothing is doubled, and what has gone on here stays. What went on there since is brought
+        # after it, unless it went on here as well.
         await run("inbox", ids["done"], {"text": "More"}, Command(resume=["no"]), agent="mail")
         await run("inbox", plain, Command(resume=["no"]), agent="mail")
         later = await report(config, server.database_uri, *arguments, code=1)
         assert counted(later, "threads") == (1, 2, 2)
+        assert counted(later, "items") == (0, 1, 0)
         assert "here with other content, which stays" in next(
             each["why"] for each in later["left"] if each["id"] == plain
         )
@@ -121,15 +127,114 @@ async def test_a_source_that_cannot_be_read_is_told_in_a_line(
             connection.execute(f"CREATE TABLE {name} (thread_id text)")
         connection.execute("CREATE TABLE checkpoint_migrations (v int); ")
         connection.execute("INSERT INTO checkpoint_migrations VALUES (999)")
-    assert server.database_uri is not None
-    for target, source, why in (
-        (server.database_uri, "postgresql://me:secret@127.0.0.1:9/d", "cannot be used"),
-        (server.database_uri, empty, "has no tables of AsyncPostgresSaver"),
-        (server.database_uri, newer, "newer langgraph-checkpoint-postgres (version 999"),
-        (empty, server.database_uri, "is only migrated by `holdfast migrate`"),
+    for source, why in (
+        ("postgresql://me:secret@127.0.0.1:9/d", "cannot be used"),
+        (empty, "has no tables of AsyncPostgresSaver"),
+        (newer, "newer langgraph-checkpoint-postgres (version 999"),
     ):
-        done = await holdfast(config, target, "import", "postgres", source, "--graph=inbox")
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        (line,) = done.stderr.splitlines()
-        assert why in line
-        assert "secret" not in line
+        with pytest.raises(EngineError) as refused:
+            async with SqlSource.opened(source):
+                pass
+        assert why in str(refused.value)
+        assert "secret" not in str(refused.value)
+    done = await holdfast(config, empty, "import", "postgres", str(server.database_uri), "--graph=inbox")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "is only migrated by `holdfast migrate`" in line
+
+
+async def test_what_another_server_has_is_here_with_its_history_and_goes_on(
+    server: Server, sdk: Sdk, tmp_path: Path
+) -> None:
+    """The stock server is the source; only its API is used."""
+    (tmp_path / "here").mkdir()
+    config = project(tmp_path / "here")
+    with ExitStack() as stack:
+        url = await asyncio.to_thread(stack.enter_context, running_dev_server(tmp_path / "dev"))
+        async with plain_http(url) as http:
+            there: Any = LangGraphClient(http)
+            ids = await _fill(there)
+            arguments = ("import", "server", url)
+            assert server.database_uri is not None
+            told = await report(config, server.database_uri, *arguments, "--dry-run", code=1)
+            assert counted(told, "threads") == (len(ids) - 3, 0, 1)
+            told = await report(config, server.database_uri, *arguments, code=1)
+            assert counted(told, "threads") == (len(ids) - 3, 0, 1), told
+            assert [each["id"] for each in told["left"]] == [ids["slow"]]
+            assert "a run works on it there" in told["left"][0]["why"]
+            assert counted(told, "assistants") == (1, 0, 0)
+            assert counted(told, "crons") == (1, 0, 0)
+            assert counted(told, "items") == (1, 0, 0)
+            assert "1 crons are disabled here" in told["notes"][0]
+
+            for name in ("talker", "inbox", "gated", "asks_inside", "two_at_once", "failing", "empty"):
+                old, new = await there.threads.get(ids[name]), await sdk.threads.get(ids[name])
+                for field in ("status", "interrupts", "created_at", "updated_at"):
+                    assert old[field] == new[field], (name, field)
+                states = [await each.threads.get_history(ids[name], limit=100) for each in (there, sdk)]
+                for fields in ("checkpoint_id", "created_at", "next"):
+                    shown = [[each[fields] for each in some] for some in states]
+                    assert shown[0] == shown[1], (name, fields)
+                # A message leaves out what is empty, or does not.
+                assert same(*([each["values"] for each in some] for some in states)), name
+
+            # What waited goes on; what had ended can be gone back to.
+            for name, resume in (
+                ("inbox", {"command": {"resume": ["yes"]}}),
+                ("asks_inside", {"command": {"resume": ["yes"]}}),
+                ("gated", {"input": None}),
+            ):
+                ended = await sdk.runs.wait(ids[name], name, **resume)
+                assert ended["sent"] == [ended["text"]], name
+                assert await there.runs.wait(ids[name], name, **resume) == ended
+            both = {
+                asked["id"]: ["yes"]
+                for some in (await sdk.threads.get(ids["two_at_once"]))["interrupts"].values()
+                for asked in some
+            }
+            ended = await sdk.runs.wait(ids["two_at_once"], "two_at_once", command={"resume": both})
+            assert (ended["answers"], ended["sent"]) == (["yes", "yes"], ["both"])
+            said = await sdk.runs.wait(ids["talker"], "talker", input={"messages": "again"})
+            assert [each["type"] for each in said["messages"]] == ["human", "ai"] * 2
+            assistant = await sdk.assistants.get(ids["assistant"])
+            assert (assistant["version"], assistant["name"]) == (2, "second")
+            versions = await sdk.assistants.get_versions(ids["assistant"])
+            assert [each["config"].get("tags") for each in versions] == [["b"], ["a"]]
+            (cron,) = await sdk.crons.search(assistant_id=ids["assistant"])
+            assert (cron["enabled"], cron["schedule"]) == (False, "0 0 1 1 *")
+
+            # Again, with the source about to stop: nothing is doubled, and crons are this server's now.
+            await there.runs.cancel(ids["slow"], ids["run"], wait=True)
+            told = await report(config, server.database_uri, *arguments, "--enable-crons", code=1)
+            assert counted(told, "threads")[0] == 1, "the one whose run has ended"
+            assert {each["id"] for each in told["left"]} == {ids[n] for n in ("inbox", "gated", "asks_inside")}
+            (cron,) = await sdk.crons.search(assistant_id=ids["assistant"])
+            assert cron["enabled"]
+            assert datetime.fromisoformat(cron["next_run_date"]) > datetime.now(UTC)
+            await sdk.crons.delete(cron["cron_id"])
+
+
+async def _fill(there: Any) -> dict[str, str]:
+    """One thread of each kind, and the rest; returns the ids."""
+    ids: dict[str, str] = {}
+
+    async def ended(graph: str, values: dict[str, Any]) -> None:
+        ids[graph] = (await there.threads.create(metadata={"who": "ann"}))["thread_id"]
+        await there.runs.wait(ids[graph], graph, input=values, raise_error=False)
+
+    await ended("talker", {"messages": "hello there"})
+    await ended("inbox", {"text": "Hello"})
+    await ended("gated", {"text": " Hi "})
+    await ended("asks_inside", {"text": "Deep"})
+    await ended("two_at_once", {"text": "both"})
+    await ended("failing", {"reason": "no ink"})
+    ids["empty"] = (await there.threads.create())["thread_id"]
+    ids["slow"] = (await there.threads.create())["thread_id"]
+    ids["run"] = (await there.runs.create(ids["slow"], "slow", input={"step_seconds": 60.0}))["run_id"]
+    await until_status(there, ids["slow"], ids["run"], "running")
+    made = await there.assistants.create("echo", name="first", config={"tags": ["a"]})
+    await there.assistants.update(made["assistant_id"], name="second", config={"tags": ["b"]})
+    ids["assistant"] = made["assistant_id"]
+    await there.crons.create(made["assistant_id"], schedule="0 0 1 1 *", input={"text": "tick"})
+    await there.store.put_item(("moving", uuid.uuid4().hex), "k", {"a": 1})
+    return ids

@@ -76,6 +76,37 @@ def postgres(
         _import(config, source_of, wishes, as_json=as_json)
 
 
+@app.command()
+def server(
+    source: Annotated[
+        str, typer.Argument(envvar="HOLDFAST_IMPORT_FROM", show_envvar=True, help="Its URL, http://….")
+    ],
+    key: Annotated[str, typer.Option(envvar="HOLDFAST_IMPORT_KEY", help="Sent as x-api-key.")] = "",
+    graph: Graph = _NO_GRAPHS,
+    metadata: Metadata = "{}",
+    enable_crons: EnableCrons = False,
+    dry_run: Dry = False,
+    as_json: AsJson = False,
+    config: Config = Path("langgraph.json"),
+) -> None:
+    """From any LangGraph server, through its API.
+
+    Threads keep their history with its ids and times, and their pauses; assistants their versions. Runs are
+    not brought: a thread with one under way is left, and told.
+    """
+    with _told():
+        from langgraph_runtime_holdfast.moving.bring import Wishes
+
+        wishes = Wishes(dry_run, graph, _object(metadata), enable_crons)
+
+        def source_of() -> AbstractAsyncContextManager[Source]:
+            from langgraph_runtime_holdfast.moving.server_source import ServerSource
+
+            return ServerSource.opened(source, key)
+
+        _import(config, source_of, wishes, as_json=as_json)
+
+
 def _import(
     config: Path,
     source_of: Callable[[], AbstractAsyncContextManager[Source]],

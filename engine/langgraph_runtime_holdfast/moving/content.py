@@ -36,7 +36,10 @@ class OldThread:
     """What a rule of `--graph` may ask for."""
     fault: str = ""
     """Why it cannot be taken."""
-    has_states: bool = True
+    is_empty: bool = False
+    """It has saved nothing, so it needs no graph."""
+    is_error: bool = False
+    """It ended in an error, so its row says that, whatever it may go on with."""
 
 
 @dataclass(frozen=True)

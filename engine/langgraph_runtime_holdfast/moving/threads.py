@@ -30,7 +30,7 @@ _ADD: Final = """
 INSERT INTO thread (thread_id, metadata) VALUES (%(id)s, %(metadata)s::jsonb) ON CONFLICT DO NOTHING
 """
 _FINISH: Final = """
-UPDATE thread SET metadata = metadata || %(metadata)s::jsonb,
+UPDATE thread SET status = CASE WHEN %(is_error)s THEN 'error' ELSE status END, metadata = metadata || %(metadata)s::jsonb,
     created_at = coalesce(%(created_at)s, created_at),
     updated_at = coalesce(%(updated_at)s, updated_at),
     state_updated_at = coalesce(%(updated_at)s, state_updated_at)
@@ -65,7 +65,7 @@ async def take_thread(
     """
     if thread.fault:
         raise NotTakenError(thread.fault)
-    graph_id = choose(thread, rules, graphs())
+    graph_id = "" if thread.is_empty else choose(thread, rules, graphs())
     identity = new_id(thread.thread_id)
     try:
         async with handle.transaction() as tx:
@@ -104,17 +104,23 @@ async def _bring(
     metadata = await _metadata(source, thread, identity, graph_id, more_metadata)
     if here is None:
         await tx.execute(_ADD, {"id": identity, "metadata": metadata})
-    elif not await source.difference(thread, tx, identity, graph_id):
+    elif thread.is_empty or not await source.difference(thread, tx, identity, graph_id):
         return Outcome.ALREADY
+    if thread.is_empty:
+        await _finish(tx, thread, identity, metadata)
+        return Outcome.TAKEN
     await source.write(thread, tx, identity, graph_id)
     if found := await source.difference(thread, tx, identity, graph_id):
         where = "it is here with other content, which stays" if here else "it would not be the same here"
         raise NotTakenError(f"{where}: {found}")
-    if thread.has_states:
-        await _show(tx, identity, graph_id)
-    moments = {"created_at": thread.created_at, "updated_at": thread.updated_at}
-    await tx.execute(_FINISH, {"id": identity, "metadata": metadata, **moments})
+    await _show(tx, identity, graph_id)
+    await _finish(tx, thread, identity, metadata)
     return Outcome.TAKEN
+
+
+async def _finish(tx: Transaction, thread: OldThread, identity: UUID, metadata: str) -> None:
+    shown = {name: getattr(thread, name) for name in ("created_at", "updated_at", "is_error")}
+    await tx.execute(_FINISH, {"id": identity, "metadata": metadata, **shown})
 
 
 async def _metadata(
@@ -123,7 +129,7 @@ async def _metadata(
     mark = {"from": source.kind, "fingerprint": thread.fingerprint}
     if thread.thread_id != str(identity):
         mark["thread_id"] = thread.thread_id
-    whole = {**thread.metadata, **more, "graph_id": graph_id}
+    whole = {**thread.metadata, **more, **({"graph_id": graph_id} if graph_id else {})}
     stored = await encrypted({"metadata": whole}, "thread", ["metadata"])
     return json_text({**stored["metadata"], MARK: mark})
 
