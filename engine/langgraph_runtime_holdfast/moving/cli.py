@@ -107,6 +107,97 @@ def server(
         _import(config, source_of, wishes, as_json=as_json)
 
 
+@app.command()
+def aegra(
+    source: Address,
+    graph: Graph = _NO_GRAPHS,
+    metadata: Metadata = "{}",
+    enable_crons: EnableCrons = False,
+    dry_run: Dry = False,
+    as_json: AsJson = False,
+    config: Config = Path("langgraph.json"),
+) -> None:
+    """From Aegra's database: threads with all checkpoints, assistants with versions, crons, memory.
+
+    Whose a thread, an assistant or a cron is, is in its metadata here, under "owner".
+    """
+    with _told():
+        from langgraph_runtime_holdfast.moving.bring import Wishes
+
+        wishes = Wishes(dry_run, graph, _object(metadata), enable_crons)
+
+        def source_of() -> AbstractAsyncContextManager[Source]:
+            from langgraph_runtime_holdfast.moving.aegra_source import AegraSource
+
+            return AegraSource.opened(source)
+
+        _import(config, source_of, wishes, as_json=as_json)
+
+
+@app.command()
+def folder(
+    source: Annotated[Path, typer.Argument(help="What `holdfast export` has written.")],
+    graph: Graph = _NO_GRAPHS,
+    metadata: Metadata = "{}",
+    enable_crons: EnableCrons = False,
+    dry_run: Dry = False,
+    as_json: AsJson = False,
+    config: Config = Path("langgraph.json"),
+) -> None:
+    """From a folder that `holdfast export` has written."""
+    with _told():
+        from langgraph_runtime_holdfast.moving.bring import Wishes
+
+        wishes = Wishes(dry_run, graph, _object(metadata), enable_crons)
+        # Before the working directory becomes the deployment's.
+        found = source.resolve()
+
+        def source_of() -> AbstractAsyncContextManager[Source]:
+            from langgraph_runtime_holdfast.moving.folder_source import FolderSource
+
+            return FolderSource.opened(found)
+
+        _import(config, source_of, wishes, as_json=as_json)
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
+    as_json: AsJson = False,
+    config: Config = Path("langgraph.json"),
+) -> None:
+    """Write threads with their history, assistants, crons and memory as JSON lines, for `holdfast import folder`.
+
+    It has its name only when all of it is on disk. Ends with 1 if a thread was left because a run works on it.
+    """
+    with _told():
+        from langgraph_runtime_holdfast.moving.report import Report
+
+        report = Report(f"to {folder}", verb="written")
+        asyncio.run(_export(config.resolve(), folder.resolve(), report))
+        if as_json:
+            print(json.dumps(report.as_json(), indent=2))
+        else:
+            report.print()
+        if not report.is_whole:
+            raise typer.Exit(SOMETHING_LEFT)
+
+
+async def _export(config: Path, folder: Path, report: Report) -> None:
+    from langgraph_runtime_holdfast.errors import EngineError
+    from langgraph_runtime_holdfast.find_database import find_database
+    from langgraph_runtime_holdfast.local.manifest import read_manifest
+    from langgraph_runtime_holdfast.moving.export import export as write
+    from langgraph_runtime_holdfast.moving.own_source import OwnSource
+
+    if config.exists() and read_manifest(config).get("encryption"):
+        raise EngineError(
+            "langgraph.json has `encryption`: what is sealed stays sealed, so there is nothing to export as "
+            "text. `holdfast backup` takes it as it is."
+        )
+    async with OwnSource.opened(find_database(config)) as source:
+        await write(source, folder, report)
+
+
 def _import(
     config: Path,
     source_of: Callable[[], AbstractAsyncContextManager[Source]],

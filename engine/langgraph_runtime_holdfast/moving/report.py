@@ -17,6 +17,7 @@ class Report:
 
     source: str
     is_dry: bool = False
+    verb: str = "taken"
     taken: Counter[str] = field(default_factory=Counter)
     already: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
@@ -76,7 +77,7 @@ class Report:
         title = f"{self.source}{' (dry run: nothing was changed)' if self.is_dry else ''}"
         table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
         table.add_column("")
-        for name in ("would be taken" if self.is_dry else "taken", "already here", "left"):
+        for name in (f"would be {self.verb}" if self.is_dry else self.verb, "already here", "left"):
             table.add_column(name, justify="right")
         for kind in KINDS:
             counted = (self.taken[kind], self.already[kind], self.left[kind])
