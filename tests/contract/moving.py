@@ -46,9 +46,7 @@ def command(config: Path, *arguments: str) -> list[str]:
     return [str(SCRIPTS / "holdfast"), *arguments, "--config", str(config)]
 
 
-async def holdfast(
-    config: Path, target: str | None, *arguments: str
-) -> subprocess.CompletedProcess[str]:
+async def holdfast(config: Path, target: str | None, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run it on a target."""
     given = environment(DATABASE_URI=target) if target else environment()
     return await asyncio.to_thread(
@@ -65,7 +63,8 @@ async def holdfast(
 async def report(config: Path, target: str, *arguments: str, code: int = 0) -> dict[str, Any]:
     """Run it with --json and read what it says."""
     done = await holdfast(config, target, *arguments, "--json")
-    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stdout.startswith("{"), done.stderr
+    assert done.returncode == code, done.stdout
     return dict(json.loads(done.stdout))
 
 

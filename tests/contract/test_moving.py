@@ -25,13 +25,14 @@ from tests.contract.engines import Server, Services, running_dev_server
 from tests.contract.graphs import pausing
 from tests.contract.moving import counted, holdfast, own_saver, project, report
 
-pytestmark = pytest.mark.parametrize("engine", ["holdfast"], indirect=True, scope="session")
+ON_OURS = pytest.mark.parametrize("engine", ["holdfast"], indirect=True, scope="session")
 
 
 def compiled(graph: Any, saver: Any, **options: Any) -> Any:
     return graph.builder.compile(checkpointer=saver, **options)
 
 
+@ON_OURS
 async def test_what_waits_in_a_saver_of_ones_own_goes_on_here(
     server: Server, services: Services, sdk: Sdk, tmp_path: Path
 ) -> None:
@@ -58,8 +59,10 @@ async def test_what_waits_in_a_saver_of_ones_own_goes_on_here(
         await run("inbox", ids["unknown"], {"text": "?"}, agent="nobody's")
         await store.aput((namespace, "a"), "k", {"likes": "tea"})
 
-        rules = [f"--graph={graph}:agent={agent}" for graph, agent in
-                 (("inbox", "mail"), ("gated", "gate"), ("asks_inside", "deep"))]
+        rules = [
+            f"--graph={graph}:agent={agent}"
+            for graph, agent in (("inbox", "mail"), ("gated", "gate"), ("asks_inside", "deep"))
+        ]
         arguments = ("import", "postgres", uri, *rules, '--metadata={"team": "a"}')
         told = await report(config, server.database_uri, *arguments, "--dry-run", code=1)
         assert counted(told, "threads") == (4, 0, 1)
@@ -70,8 +73,7 @@ async def test_what_waits_in_a_saver_of_ones_own_goes_on_here(
         told = await report(config, server.database_uri, *arguments, code=1)
         assert counted(told, "threads") == (4, 0, 1)
         assert told["left"] == [
-            {"kind": "threads", "id": ids["unknown"],
-             "why": "its graph is not known: name it with --graph"}
+            {"kind": "threads", "id": ids["unknown"], "why": "its graph is not known: name it with --graph"}
         ]
 
         # What waited for a human waits here, with the same question, and goes on with the answer.
@@ -114,13 +116,13 @@ async def test_what_waits_in_a_saver_of_ones_own_goes_on_here(
 
 
 async def _first(saver: Any, thread_id: str) -> str:
-    found = [each async for each in saver.alist({"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}})]
+    found = [
+        each async for each in saver.alist({"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}})
+    ]
     return str(found[-1].checkpoint["ts"])
 
 
-async def test_a_source_that_cannot_be_read_is_told_in_a_line(
-    server: Server, services: Services, tmp_path: Path
-) -> None:
+async def test_a_source_that_cannot_be_read_is_told_in_a_line(services: Services, tmp_path: Path) -> None:
     config = project(tmp_path)
     empty = services.make_database(f"empty_{uuid.uuid4().hex[:8]}")
     newer = services.make_database(f"newer_{uuid.uuid4().hex[:8]}")
@@ -139,12 +141,14 @@ async def test_a_source_that_cannot_be_read_is_told_in_a_line(
                 pass
         assert why in str(refused.value)
         assert "secret" not in str(refused.value)
-    done = await holdfast(config, empty, "import", "postgres", str(server.database_uri), "--graph=inbox")
+    async with own_saver(services) as (uri, _, _):
+        done = await holdfast(config, empty, "import", "postgres", uri, "--graph=inbox")
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     (line,) = done.stderr.splitlines()
     assert "is only migrated by `holdfast migrate`" in line
 
 
+@ON_OURS
 async def test_what_another_server_has_is_here_with_its_history_and_goes_on(
     server: Server, sdk: Sdk, tmp_path: Path
 ) -> None:
@@ -209,7 +213,9 @@ async def test_what_another_server_has_is_here_with_its_history_and_goes_on(
             await there.runs.cancel(ids["slow"], ids["run"], wait=True)
             told = await report(config, server.database_uri, *arguments, "--enable-crons", code=1)
             assert counted(told, "threads")[0] == 1, "the one whose run has ended"
-            assert {each["id"] for each in told["left"]} == {ids[n] for n in ("inbox", "gated", "asks_inside")}
+            assert {each["id"] for each in told["left"]} == {
+                ids[n] for n in ("inbox", "gated", "asks_inside")
+            }
             (cron,) = await sdk.crons.search(assistant_id=ids["assistant"])
             assert cron["enabled"]
             assert datetime.fromisoformat(cron["next_run_date"]) > datetime.now(UTC)
@@ -217,7 +223,7 @@ async def test_what_another_server_has_is_here_with_its_history_and_goes_on(
 
 
 async def test_what_is_exported_is_taken_back_and_the_library_reads_it_too(
-    server: Server, services: Services, tmp_path: Path
+    services: Services, tmp_path: Path
 ) -> None:
     """Out, and in again elsewhere; and AsyncPostgresSaver works on the database itself."""
     config = project(tmp_path)
@@ -236,9 +242,19 @@ async def test_what_is_exported_is_taken_back_and_the_library_reads_it_too(
             connection.execute(OTHERS)
 
         told = await report(config, here, "export", str(tmp_path / "out"))
-        assert [counted(told, kind)[0] for kind in ("threads", "assistants", "crons", "items")] == [3, 1, 1, 1]
+        assert [counted(told, kind)[0] for kind in ("threads", "assistants", "crons", "items")] == [
+            3,
+            1,
+            1,
+            1,
+        ]
         told = await report(config, elsewhere, "import", "folder", str(tmp_path / "out"))
-        assert [counted(told, kind)[0] for kind in ("threads", "assistants", "crons", "items")] == [3, 1, 1, 1]
+        assert [counted(told, kind)[0] for kind in ("threads", "assistants", "crons", "items")] == [
+            3,
+            1,
+            1,
+            1,
+        ]
         for statement in (FIRST_OF_ALL, REST):
             both = []
             for each in (here, elsewhere):

@@ -70,7 +70,7 @@ class AegraSource(SqlSource):
         self.notes.append(f"{counted['all']} runs stay there, as records; what they did is in their threads")
         if counted["running"]:
             self.notes.append(f"{counted['running']} runs wait or run there: their threads are left")
-        if (without := (await self._row(_WITHOUT_ROW))["count"]):
+        if without := (await self._row(_WITHOUT_ROW))["count"]:
             self.notes.append(f"{without} threads have checkpoints and no row there; they are not brought")
         after = ""
         while True:

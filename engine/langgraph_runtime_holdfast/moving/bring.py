@@ -1,4 +1,4 @@
-"""The import itself: everything that a source has, one thing at a time, in an order in which each finds the last."""
+"""The import itself: all that a source has, one thing after the other, each after what it needs."""
 
 from __future__ import annotations
 

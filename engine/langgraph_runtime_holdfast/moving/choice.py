@@ -42,7 +42,9 @@ def read_rules(given: Sequence[str], graphs: Sequence[str]) -> list[Rule]:
         if colon and not (key and equals):
             raise EngineError(f"--graph {text} is not NAME or NAME:KEY=PATTERN.")
         if graph_id not in graphs:
-            raise EngineError(f"--graph {text}: langgraph.json has no such graph; it has {', '.join(graphs)}.")
+            raise EngineError(
+                f"--graph {text}: langgraph.json has no such graph; it has {', '.join(graphs)}."
+            )
         rules.append(Rule(graph_id, key, pattern) if colon else Rule(graph_id))
     return rules
 

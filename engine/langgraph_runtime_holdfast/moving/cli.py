@@ -165,15 +165,16 @@ def export(
     as_json: AsJson = False,
     config: Config = Path("langgraph.json"),
 ) -> None:
-    """Write threads with their history, assistants, crons and memory as JSON lines, for `holdfast import folder`.
+    """Write threads with their history, assistants, crons and memory as JSON lines.
 
-    It has its name only when all of it is on disk. Ends with 1 if a thread was left because a run works on it.
+    `holdfast import folder` takes them back. The folder has its name only when all of it is on disk. Ends
+    with 1 if a thread was left because a run works on it.
     """
     with _told():
         from langgraph_runtime_holdfast.moving.report import Report
 
         report = Report(f"to {folder}", verb="written")
-        asyncio.run(_export(config.resolve(), folder.resolve(), report))
+        asyncio.run(_export(_exported_database(config.resolve()), folder.resolve(), report))
         if as_json:
             print(json.dumps(report.as_json(), indent=2))
         else:
@@ -182,19 +183,24 @@ def export(
             raise typer.Exit(SOMETHING_LEFT)
 
 
-async def _export(config: Path, folder: Path, report: Report) -> None:
+def _exported_database(config: Path) -> str:
     from langgraph_runtime_holdfast.errors import EngineError
     from langgraph_runtime_holdfast.find_database import find_database
     from langgraph_runtime_holdfast.local.manifest import read_manifest
-    from langgraph_runtime_holdfast.moving.export import export as write
-    from langgraph_runtime_holdfast.moving.own_source import OwnSource
 
     if config.exists() and read_manifest(config).get("encryption"):
         raise EngineError(
             "langgraph.json has `encryption`: what is sealed stays sealed, so there is nothing to export as "
             "text. `holdfast backup` takes it as it is."
         )
-    async with OwnSource.opened(find_database(config)) as source:
+    return find_database(config)
+
+
+async def _export(dsn: str, folder: Path, report: Report) -> None:
+    from langgraph_runtime_holdfast.moving.export import export as write
+    from langgraph_runtime_holdfast.moving.own_source import OwnSource
+
+    async with OwnSource.opened(dsn) as source:
         await write(source, folder, report)
 
 
@@ -255,7 +261,9 @@ def _object(text: str) -> dict[str, Any]:
 
 @contextmanager
 def _told() -> Iterator[None]:
+    import httpx
     import psycopg
+    from langgraph_sdk.errors import APIError
 
     from langgraph_runtime_holdfast.errors import EngineError
     from langgraph_runtime_holdfast.telling import tell
@@ -265,7 +273,8 @@ def _told() -> Iterator[None]:
     except EngineError as error:
         tell(str(error), "error")
         raise typer.Exit(CANNOT) from None
-    except psycopg.Error as error:
-        tell(f"A database did not answer as it should: {' '.join(str(error).split())}", "error")
+    except (psycopg.Error, httpx.HTTPError, APIError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        tell(f"The source or the target did not answer as it should: {why}", "error")
         tell("What was brought stays; start it again to go on.", "error")
         raise typer.Exit(CANNOT) from None

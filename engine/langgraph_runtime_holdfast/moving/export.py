@@ -11,6 +11,7 @@ Values of states are bytes as LangGraph's library serialises them, in base64: no
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import shutil
 from dataclasses import asdict
@@ -36,7 +37,7 @@ async def export(source: OwnSource, folder: Path, report: Report) -> None:
     Raises:
         EngineError: It is there, or cannot be written.
     """
-    if folder.exists():
+    if await asyncio.to_thread(folder.exists):
         raise EngineError(f"{folder} exists already; name another folder.")
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     try:

@@ -53,7 +53,8 @@ class FolderSource:
             raise EngineError(f"{folder} is not an export: {MANIFEST} cannot be read ({error}).") from error
         if manifest.get("format") != FORMAT:
             raise EngineError(
-                f"{folder} has the format {manifest.get('format')}; this one reads {FORMAT}. Use a newer engine."
+                f"{folder} has the format {manifest.get('format')}, and {FORMAT} is read here. Use a newer "
+                "engine."
             )
         yield cls(folder)
 

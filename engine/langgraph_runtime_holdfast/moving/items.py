@@ -1,4 +1,4 @@
-"""Taking items of the store, some at a time, through this deployment's own store: it may seal and index them."""
+"""Taking items of the store, some at a time, by this deployment's own store: it may seal and index them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ MOST_ITEMS: Final = 50
 
 async def take_items(handle: Handle, batch: Sequence[OldItem], report: Report) -> None:
     """Bring items that are not here; one that is here with another value stays, and is told."""
-    found = await Store().abatch(
-        GetOp(item.namespace, item.key, refresh_ttl=False) for item in batch
-    )
+    found = await Store().abatch(GetOp(item.namespace, item.key, refresh_ttl=False) for item in batch)
     new = []
     for item, here in zip(batch, found, strict=True):
         if here is None:

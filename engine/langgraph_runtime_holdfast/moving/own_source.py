@@ -15,12 +15,13 @@ from langgraph_runtime_holdfast.moving.sql_source import SqlSource
 
 _PAGE: Final = 500
 _IDS: Final = """
-SELECT thread_id FROM thread WHERE %(after)s::uuid IS NULL OR thread_id > %(after)s ORDER BY thread_id LIMIT %(page)s
+SELECT thread_id FROM thread WHERE %(after)s::uuid IS NULL OR thread_id > %(after)s
+ORDER BY thread_id LIMIT %(page)s
 """
 _THREAD: Final = """
 SELECT thread_id, status, metadata, created_at, updated_at,
        EXISTS (SELECT FROM run_inflight WHERE run_inflight.thread_id = thread.thread_id) AS is_busy,
-       EXISTS (SELECT FROM checkpoints WHERE checkpoints.thread_id = thread.thread_id::text) AS has_checkpoints
+       EXISTS (SELECT FROM checkpoints AS saved WHERE saved.thread_id = thread.thread_id::text) AS is_saved
 FROM thread WHERE thread_id = %(id)s
 """
 _ASSISTANTS: Final = """
@@ -70,7 +71,7 @@ class OwnSource(SqlSource):
             updated_at=row["updated_at"],
             graph_id=row["metadata"].get("graph_id"),
             fault="a run works on it, or waits to: let it end, and export again" if row["is_busy"] else "",
-            is_empty=not row["has_checkpoints"],
+            is_empty=not row["is_saved"],
             is_error=row["status"] == "error",
         )
 

@@ -1,8 +1,8 @@
 """Checkpoints, made of what an API shows of them: with the same ids, so that pauses keep theirs.
 
-The API shows the values and which nodes are next, not what the library keeps beside them. That follows from the
-graph: a node is next if its trigger is set. What tasks had to do that a `Send` gave them does not, so a
-thread that waits in one cannot be made again.
+The API shows the values and which nodes are next, not what the library keeps beside them. That follows from
+the graph: a node is next if its trigger is set. What a `Send` has given to a task does not, so a thread that
+waits in one cannot be made again.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class Rebuilder:
                     values[_START] = task["result"]
             elif (task.get("path") or [""])[0] == _PUSH:
                 if is_newest:
-                    raise NotTakenError(f"it waits in {name}, to which a Send gave something the API does not show")
+                    raise NotTakenError(
+                        f"it waits in {name}, to which a Send gave something the API does not show"
+                    )
             elif name in self._graph.nodes:
                 triggers = list(self._graph.nodes[name].triggers)
                 own = f"branch:to:{name}"
@@ -102,9 +104,13 @@ class Rebuilder:
         for task in state["tasks"]:
             if asked := task.get("interrupts"):
                 interrupts = tuple(_interrupt(each) for each in asked)
-                await self._saver.aput_writes({"configurable": at}, [("__interrupt__", interrupts)], task["id"])
+                await self._saver.aput_writes(
+                    {"configurable": at}, [("__interrupt__", interrupts)], task["id"]
+                )
             elif task.get("error"):
-                await self._saver.aput_writes({"configurable": at}, [("__error__", task["error"])], task["id"])
+                await self._saver.aput_writes(
+                    {"configurable": at}, [("__error__", task["error"])], task["id"]
+                )
             inner = task.get("state")
             if inner and inner.get("checkpoint"):
                 graphs = dict(self._graph.get_subgraphs())

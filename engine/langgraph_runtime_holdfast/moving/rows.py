@@ -63,7 +63,8 @@ _INSERT: Final[dict[str, LiteralString]] = {
 _DIGEST: Final = "('x' || left(md5({text}), 15))::bit(60)::bigint::numeric"
 _FINGERPRINT: Final = """
 SELECT concat_ws('-', checkpoints.*, blobs.*, writes.*) AS fingerprint
-FROM (SELECT count(*), coalesce(sum({checkpoint}), 0) FROM checkpoints WHERE thread_id = %(id)s) AS checkpoints,
+FROM (SELECT count(*), coalesce(sum({checkpoint}), 0) FROM checkpoints
+      WHERE thread_id = %(id)s) AS checkpoints,
      (SELECT count(*), coalesce(sum({blob}), 0) FROM checkpoint_blobs WHERE thread_id = %(id)s) AS blobs,
      (SELECT count(*), coalesce(sum({write}), 0) FROM checkpoint_writes WHERE thread_id = %(id)s) AS writes
 """

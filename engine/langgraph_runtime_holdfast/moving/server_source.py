@@ -127,8 +127,8 @@ class ServerSource:
         done = [each["name"] for each in state["tasks"] if each.get("result") is not None]
         if state["next"] and state["next"] != ["__start__"] and done:
             self.notes.append(
-                f"thread {thread_id} waits beside {', '.join(done)}, which had ended: it runs again here when "
-                "the thread goes on, because the API does not show what it wrote"
+                f"thread {thread_id} waits beside {', '.join(done)}, which had ended, and runs again here when "
+                "the thread goes on: the API does not show what it wrote"
             )
 
     async def _history(self, thread_id: str) -> AsyncIterator[dict[str, Any]]:
@@ -163,9 +163,10 @@ class ServerSource:
         if not newest:
             return ""
         config = {"configurable": {"thread_id": str(new_id), "checkpoint_ns": ""}}
-        async with open_graph(
-            graph_id, {"config": {}}, config, "threads.read", as_json=True
-        ) as (graph, saver):
+        async with open_graph(graph_id, {"config": {}}, config, "threads.read", as_json=True) as (
+            graph,
+            saver,
+        ):
             saver.work_in(tx)
             state = await graph.aget_state(config)
         return _told(state, newest)
@@ -282,13 +283,18 @@ def _told(here: Any, there: dict[str, Any]) -> str:
     shown = orjson.loads(json_dumpb(state_snapshot_to_thread_state(here)))
     if not same(shown["values"], there["values"]):
         names = shown["values"].keys() | there["values"].keys()
-        other = [name for name in sorted(names) if not same(shown["values"].get(name), there["values"].get(name))]
+        other = [
+            name for name in sorted(names) if not same(shown["values"].get(name), there["values"].get(name))
+        ]
         return f"the values of {', '.join(other)} would be others"
-    waits = [sorted(each["name"] for each in state["tasks"] if not each.get("result")) for state in (shown, there)]
+    waits = [
+        sorted(each["name"] for each in state["tasks"] if not each.get("result")) for state in (shown, there)
+    ]
     if set(there["next"]) - set(shown["next"]):
         return f"{there['next']} is next there, {shown['next']} here ({waits})"
     asked = [
-        sorted(pause["id"] for task in state["tasks"] for pause in task["interrupts"]) for state in (shown, there)
+        sorted(pause["id"] for task in state["tasks"] for pause in task["interrupts"])
+        for state in (shown, there)
     ]
     return "" if asked[0] == asked[1] else "it would not ask the same here"
 

@@ -1,4 +1,4 @@
-"""Taking one thread: all of it in one transaction, so that a process that dies leaves it whole or not at all."""
+"""Taking one thread, in one transaction: a process that dies leaves it whole or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _ADD: Final = """
 INSERT INTO thread (thread_id, metadata) VALUES (%(id)s, %(metadata)s::jsonb) ON CONFLICT DO NOTHING
 """
 _FINISH: Final = """
-UPDATE thread SET status = CASE WHEN %(is_error)s THEN 'error' ELSE status END, metadata = metadata || %(metadata)s::jsonb,
+UPDATE thread SET status = CASE WHEN %(is_error)s THEN 'error' ELSE status END,
+    metadata = metadata || %(metadata)s::jsonb,
     created_at = coalesce(%(created_at)s, created_at),
     updated_at = coalesce(%(updated_at)s, updated_at),
     state_updated_at = coalesce(%(updated_at)s, state_updated_at)
@@ -43,10 +44,6 @@ class Outcome(enum.Enum):
 
     TAKEN = "taken"
     ALREADY = "already"
-
-
-class _DryRunError(Exception):
-    """Takes back what a dry run has written."""
 
 
 async def take_thread(
@@ -75,9 +72,7 @@ async def take_thread(
                 return Outcome.ALREADY
             outcome = await _bring(tx, source, thread, identity, graph_id, more_metadata, here)
             if is_dry:
-                raise _DryRunError
-            return outcome
-    except _DryRunError:
+                raise psycopg.Rollback  # noqa: TRY301 - how a block of psycopg is left without its changes
         return outcome
     except HTTPException as error:
         raise NotTakenError(error.detail) from error
@@ -138,9 +133,10 @@ async def _show(tx: Transaction, identity: UUID, graph_id: str) -> None:
     """Set what the thread's row shows of its state, as its graph reads it: a pause is one from now on."""
     config = {"configurable": {"thread_id": str(identity), "checkpoint_ns": ""}}
     try:
-        async with open_graph(
-            graph_id, {"config": {}}, config, "threads.read", as_json=True
-        ) as (graph, saver):
+        async with open_graph(graph_id, {"config": {}}, config, "threads.read", as_json=True) as (
+            graph,
+            saver,
+        ):
             saver.work_in(tx)
             state = await graph.aget_state(config)
         await set_thread_status(tx, identity, as_checkpoint(state), None)

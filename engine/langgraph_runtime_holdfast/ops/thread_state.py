@@ -240,6 +240,7 @@ async def _change(
 
 
 def as_checkpoint(state: StateSnapshot) -> dict[str, Any]:
+    """A state as a thread's row is made of it."""
     return {
         "next": list(state.next),
         "values": state.values,
