@@ -70,9 +70,9 @@ class Rebuilder:
     def _values(self, state: State, *, is_newest: bool) -> dict[str, Any]:
         channels = self._graph.channels
         values = {
-            name: _live(channels[name], value)
+            name: _live(channel, value)
             for name, value in state["values"].items()
-            if isinstance(channels.get(name), BaseChannel)
+            if isinstance(channel := channels.get(name), BaseChannel)
         }
         for task in state["tasks"]:
             name = task["name"]
@@ -113,10 +113,9 @@ class Rebuilder:
                 )
             inner = task.get("state")
             if inner and inner.get("checkpoint"):
-                graphs = dict(self._graph.get_subgraphs())
-                if task["name"] in graphs:
-                    inside = Rebuilder(self._saver, graphs[task["name"]], self._thread_id)
-                    await inside.add(inner, is_newest=True)
+                graph = dict(self._graph.get_subgraphs()).get(task["name"])
+                if isinstance(graph, Pregel):
+                    await Rebuilder(self._saver, graph, self._thread_id).add(inner, is_newest=True)
 
 
 def _interrupt(shown: Mapping[str, Any]) -> Interrupt:

@@ -145,13 +145,14 @@ class ServerSource:
                     yield dict(state)
             if len(page) < size:
                 return
-            before = page[-1]["checkpoint"]
+            before = page[-1]["checkpoint"]["checkpoint_id"]
             size = 1 if len(orjson.dumps(page)) > _LARGE_BYTES else min(size * 2, _LONGEST_PAGE)
 
     async def difference(self, thread: OldThread, tx: Transaction, new_id: UUID, graph_id: str) -> str:
         """Compare the newest state, and which checkpoints there are."""
         if self._read is None or self._read[0] != thread.thread_id:
-            ids, newest = [], {}
+            ids = []
+            newest: dict[str, Any] = {}
             async for state in self._history(thread.thread_id):
                 newest = newest or state
                 ids.append(state["checkpoint"]["checkpoint_id"])

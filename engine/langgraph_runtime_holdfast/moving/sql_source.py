@@ -179,12 +179,14 @@ class SqlSource:
 
     async def assistants(self) -> AsyncIterator[OldAssistant]:
         """None."""
-        for each in ():
+        nothing: list[OldAssistant] = []
+        for each in nothing:
             yield each
 
     async def crons(self) -> AsyncIterator[OldCron]:
         """None."""
-        for each in ():
+        nothing: list[OldCron] = []
+        for each in nothing:
             yield each
 
     async def items(self) -> AsyncIterator[OldItem]:
@@ -192,7 +194,7 @@ class SqlSource:
         if not self._there["store"]:
             return
         ttl = ", expires_at, ttl_minutes" if self._there["ttl"] else ""
-        statement = sql.SQL(_STORE).format(ttl=sql.SQL(ttl))  # type: ignore[arg-type]
+        statement = sql.SQL(_STORE).format(ttl=sql.SQL(ttl))
         at = {"prefix": "", "key": "", "page": _ITEMS}
         while True:
             page = await (await self.connection.execute(statement, at)).fetchall()

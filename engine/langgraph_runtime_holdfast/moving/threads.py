@@ -18,7 +18,6 @@ from langgraph_runtime_holdfast.ops.encryption import encrypted
 from langgraph_runtime_holdfast.ops.statement import json_text
 from langgraph_runtime_holdfast.ops.thread_state import as_checkpoint, open_graph
 from langgraph_runtime_holdfast.ops.thread_status import set_thread_status
-from langgraph_runtime_holdfast.retry import TRANSIENT
 
 _PAUSE_SECONDS: Final = 600.0
 """Between two statements, while the source is read."""
@@ -140,7 +139,7 @@ async def _show(tx: Transaction, identity: UUID, graph_id: str) -> None:
             saver.work_in(tx)
             state = await graph.aget_state(config)
         await set_thread_status(tx, identity, as_checkpoint(state), None)
-    except (*TRANSIENT, psycopg.Error, HTTPException):
+    except (psycopg.Error, HTTPException):
         raise
     except Exception as error:
         raise NotTakenError(f"the graph {graph_id} cannot read its state: {error!r}") from error
