@@ -252,7 +252,7 @@ async def test_what_aegra_has_goes_on_here(services: Services, aegra_python: Pat
         await there.assistants.update(
             made["assistant_id"], graph_id="inbox", name="second", config={"tags": ["b"]}
         )
-        cron = (
+        (
             await http.post(
                 "/runs/crons",
                 json={
@@ -262,7 +262,7 @@ async def test_what_aegra_has_goes_on_here(services: Services, aegra_python: Pat
                     "timezone": "UTC",
                 },
             )
-        ).json()
+        ).raise_for_status()
         await there.store.put_item(("a", "b"), "k", {"v": 1})
         waiting = await there.threads.get_state(ids["inbox"])
     with psycopg.connect(uri, autocommit=True) as connection:
@@ -302,5 +302,5 @@ async def test_what_aegra_has_goes_on_here(services: Services, aegra_python: Pat
         versions = await here.assistants.get_versions(made["assistant_id"])
         assert versions[0]["name"] == "second"
         (brought,) = await here.crons.search()
-        assert (brought["cron_id"], brought["enabled"]) == (cron["cron_id"], False)
+        assert (brought["schedule"], brought["timezone"], brought["enabled"]) == ("0 0 1 1 *", "UTC", False)
         assert (await here.store.get_item(("a", "b"), "k"))["value"] == {"v": 1}

@@ -124,13 +124,16 @@ def _interrupt(shown: Mapping[str, Any]) -> Interrupt:
 
 def _live(channel: BaseChannel[Any, Any, Any], value: Any) -> Any:
     """The value as the graph has it while it runs: messages, not what JSON shows of them."""
+    from langgraph_api.serde import json_dumpb
+
     try:
         empty = channel.from_checkpoint(_nothing())
         empty.update([value])
         made = empty.checkpoint()
     except Exception:
         return value
-    return made
+    # A reducer may do something else to the first value that it gets than keep it.
+    return made if same(orjson.loads(json_dumpb(made)), value) else value
 
 
 def _nothing() -> Any:

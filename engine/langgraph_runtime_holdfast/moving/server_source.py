@@ -127,8 +127,8 @@ class ServerSource:
         done = [each["name"] for each in state["tasks"] if each.get("result") is not None]
         if state["next"] and state["next"] != ["__start__"] and done:
             self.notes.append(
-                f"thread {thread_id} waits beside {', '.join(done)}, which had ended, and runs again here when "
-                "the thread goes on: the API does not show what it wrote"
+                f"thread {thread_id} waits beside {', '.join(done)}, which had ended, and runs again here "
+                "when the thread goes on: the API does not show what it wrote"
             )
 
     async def _history(self, thread_id: str) -> AsyncIterator[dict[str, Any]]:

@@ -63,20 +63,21 @@ async def take_thread(
         raise NotTakenError(thread.fault)
     graph_id = "" if thread.is_empty else choose(thread, rules, graphs())
     identity = new_id(thread.thread_id)
+    outcome = Outcome.ALREADY
     try:
         async with handle.transaction() as tx:
             await tx.allow_silence(_PAUSE_SECONDS)
             here = await tx.fetch_one(_HERE, {"id": identity})
-            if here is not None and _fingerprint(here) == thread.fingerprint:
-                return Outcome.ALREADY
-            outcome = await _bring(tx, source, thread, identity, graph_id, more_metadata, here)
+            if here is None or _fingerprint(here) != thread.fingerprint:
+                outcome = await _bring(tx, source, thread, identity, graph_id, more_metadata, here)
             if is_dry:
-                raise psycopg.Rollback  # noqa: TRY301 - how a block of psycopg is left without its changes
-        return outcome
+                # How a block of psycopg is left without its changes.
+                raise psycopg.Rollback
     except HTTPException as error:
         raise NotTakenError(error.detail) from error
     except psycopg.DataError as error:
         raise NotTakenError(f"Postgres does not take it: {error}") from error
+    return outcome
 
 
 def _fingerprint(here: Row) -> str | None:
