@@ -18,6 +18,7 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.migrate import migrate
 from langgraph_runtime_holdfast.moving.rebuild import same
+from langgraph_runtime_holdfast.moving.report import KINDS
 from langgraph_runtime_holdfast.moving.sql_source import SqlSource
 from tests.contract.api import Sdk, until_status
 from tests.contract.conftest import plain_http
@@ -141,7 +142,13 @@ async def test_a_source_that_cannot_be_read_is_told_in_a_line(services: Services
                 pass
         assert why in str(refused.value)
         assert "secret" not in str(refused.value)
-    async with own_saver(services) as (uri, _, _):
+    async with own_saver(services) as (uri, saver, _):
+        await compiled(pausing.inbox, saver).ainvoke({"text": "a"}, place_of("7"))
+        with psycopg.connect(uri, autocommit=True) as connection:
+            connection.execute("UPDATE checkpoint_writes SET type = 'msgpack+aes'")
+        async with SqlSource.opened(uri) as source:
+            (thread,) = [each async for each in source.threads()]
+        assert "encrypted (msgpack+aes)" in thread.fault
         done = await holdfast(config, empty, "import", "postgres", uri, "--graph=inbox")
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     (line,) = done.stderr.splitlines()
@@ -227,9 +234,8 @@ async def test_what_is_exported_is_taken_back_and_the_library_reads_it_too(
 ) -> None:
     """Out, and in again elsewhere; and AsyncPostgresSaver works on the database itself."""
     config = project(tmp_path)
-    here, elsewhere = (services.make_database(f"{name}_{uuid.uuid4().hex[:8]}") for name in ("here", "else"))
-    for each in (here, elsewhere):
-        await migrate(each, timeout_seconds=30)
+    elsewhere = services.make_database(f"elsewhere_{uuid.uuid4().hex[:8]}")
+    await migrate(elsewhere, timeout_seconds=30)
     waiting, done = str(uuid.uuid4()), str(uuid.uuid4())
     async with own_saver(services) as (uri, saver, store):
         graph = compiled(pausing.inbox, saver)
@@ -237,24 +243,19 @@ async def test_what_is_exported_is_taken_back_and_the_library_reads_it_too(
             await graph.ainvoke({"text": text}, {"configurable": {"thread_id": thread_id}})
         await graph.ainvoke(Command(resume=["no"]), {"configurable": {"thread_id": done}})
         await store.aput(("a", "b"), "k", {"x": [1, None, "ü"]}, ttl=60)
-        await report(config, here, "import", "postgres", uri, "--graph=inbox")
+        # Where it is, too: its own database becomes the server's.
+        await graph.ainvoke({"text": "d"}, {"configurable": {"thread_id": "customer 7"}})
+        await migrate(here := uri, timeout_seconds=30)
+        told = await report(config, here, "import", "postgres", here, "--graph=inbox")
+        assert counted(told, "threads") == (3, 0, 0)
+        assert counted(told, "items") == (0, 1, 0)
         with psycopg.connect(here, autocommit=True) as connection:
             connection.execute(OTHERS)
 
         told = await report(config, here, "export", str(tmp_path / "out"))
-        assert [counted(told, kind)[0] for kind in ("threads", "assistants", "crons", "items")] == [
-            3,
-            1,
-            1,
-            1,
-        ]
+        assert [told[kind]["taken"] for kind in KINDS] == [4, 1, 1, 1]
         told = await report(config, elsewhere, "import", "folder", str(tmp_path / "out"))
-        assert [counted(told, kind)[0] for kind in ("threads", "assistants", "crons", "items")] == [
-            3,
-            1,
-            1,
-            1,
-        ]
+        assert [told[kind]["taken"] for kind in KINDS] == [4, 1, 1, 1]
         for statement in (FIRST_OF_ALL, REST):
             both = []
             for each in (here, elsewhere):

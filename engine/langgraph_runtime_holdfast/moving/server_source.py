@@ -34,6 +34,7 @@ _LONGEST_PAGE: Final = 200
 _LARGE_BYTES: Final = 2_000_000
 _ATTEMPTS: Final = 4
 _SECONDS: Final = 120.0
+_MOST_NOTES: Final = 100
 _IDS: Final = """
 SELECT checkpoint_id FROM checkpoints WHERE thread_id = %(id)s AND checkpoint_ns = '' ORDER BY 1 DESC
 """
@@ -125,7 +126,7 @@ class ServerSource:
 
     def _note_neighbours(self, thread_id: str, state: dict[str, Any]) -> None:
         done = [each["name"] for each in state["tasks"] if each.get("result") is not None]
-        if state["next"] and state["next"] != ["__start__"] and done:
+        if state["next"] and state["next"] != ["__start__"] and done and len(self.notes) < _MOST_NOTES:
             self.notes.append(
                 f"thread {thread_id} waits beside {', '.join(done)}, which had ended, and runs again here "
                 "when the thread goes on: the API does not show what it wrote"

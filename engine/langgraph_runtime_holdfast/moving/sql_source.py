@@ -44,8 +44,10 @@ SELECT DISTINCT thread_id FROM checkpoints WHERE thread_id > %(after)s ORDER BY 
 """
 _ONE: Final = """
 SELECT first.checkpoint ->> 'ts' AS created_at, last.checkpoint ->> 'ts' AS updated_at, last.metadata,
-       (SELECT coalesce(string_agg(DISTINCT type, ', '), '') FROM checkpoint_blobs
-        WHERE thread_id = %(id)s AND type LIKE '%%+%%') AS sealed
+       (SELECT coalesce(string_agg(DISTINCT type, ', '), '') FROM (
+            SELECT type FROM checkpoint_blobs WHERE thread_id = %(id)s
+            UNION SELECT type FROM checkpoint_writes WHERE thread_id = %(id)s
+        ) AS types WHERE type LIKE '%%+%%') AS sealed
 FROM (SELECT checkpoint FROM checkpoints WHERE thread_id = %(id)s AND checkpoint_ns = ''
       ORDER BY checkpoint_id LIMIT 1) AS first,
      (SELECT checkpoint, metadata FROM checkpoints WHERE thread_id = %(id)s AND checkpoint_ns = ''
