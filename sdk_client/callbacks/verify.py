@@ -54,10 +54,17 @@ class RunReader:
         Raises:
             UnreadableRunError: see there.
         """
+        reading = await self._read_if_there(thread_id, run_id)
+        if reading is None:
+            await self._confirm_server()
+            # Once more: the server may have come up just between a proxy's "not found" and its own "ok".
+            reading = await self._read_if_there(thread_id, run_id)
+        return reading
+
+    async def _read_if_there(self, thread_id: str, run_id: str) -> RunReading | None:
         try:
             return await self._read(thread_id, run_id)
         except NotFoundError:
-            await self._confirm_server()
             return None
         except HoldfastError as error:
             raise UnreadableRunError(str(error)) from error

@@ -22,7 +22,7 @@ from tests.contract.engines import GRAPHS, Services, environment
 from tests.contract.pgbouncer import running_pgbouncer
 
 COMMAND = [sys.executable, "-m", "langgraph_runtime_holdfast"]
-SECONDS = 60
+SECONDS = 150
 Findings = dict[str, dict[str, Any]]
 
 

