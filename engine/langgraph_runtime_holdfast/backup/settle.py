@@ -143,8 +143,8 @@ def _require(connection: Connection) -> None:
     known = exists(connection, "holdfast_pause") and exists(connection, "holdfast_migration")
     if not known or not one(connection, _IS_WHOLE)["it"]:
         raise EngineError(
-            "The database does not have this engine's schema, or not all of a backup. Run `holdfast migrate` of "
-            "this version first, or the restore again."
+            "The database does not have this engine's schema, or not all of a backup. Run `holdfast migrate` "
+            "of this version first, or the restore again."
         )
 
 
