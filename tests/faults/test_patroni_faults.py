@@ -1,6 +1,6 @@
 """Postgres under Patroni: its primary is changed in order, lost, or not looked after for a while.
 
-Needs the Debian package etcd-server, and says so. What each means for a deployment: docs/high-availability.md.
+Needs the Debian package etcd-server, and says so. What it means for a deployment: docs/high-availability.md.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ async def test_the_primary_is_killed_with_what_nobody_else_has(stand: Stand) -> 
     assert not set(stand.receiver.arrived()) & {handle.run_id for handle in gone}
     await _comes_back(stand, old)
     stand.outcome.remark = (
-        f"the standby was {behind:.1f} s behind: {ACKNOWLEDGED_AND_LOST} more runs were acknowledged and are gone;"
-        " who asked for them was told, asked again and has them"
+        f"the standby was {behind:.1f} s behind: {ACKNOWLEDGED_AND_LOST} more runs were acknowledged and are"
+        " gone; who asked for them was told, asked again and has them"
     )
 
 
