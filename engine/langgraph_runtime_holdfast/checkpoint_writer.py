@@ -29,8 +29,8 @@ from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.metrics.meters import meters
 from langgraph_runtime_holdfast.retry import patiently
 
-# A standby that was behind and took over lacks what was saved last. Whoever went on from that would leave a
-# hole, and channels that did not change since would have no value. What was saved before it is there if it is.
+# A standby that was behind and took over lacks what was saved last. Whoever went on from that would leave
+# a hole, and channels that did not change since would have no value. If it is there, so is all before it.
 STILL_THERE: Final = """
 (%(after_id)s::text IS NULL OR EXISTS (
     SELECT FROM checkpoints WHERE thread_id = %(after_thread)s AND checkpoint_ns = %(after_ns)s
