@@ -44,7 +44,7 @@ async def test_it_shows_queue_workers_pools_and_callbacks(server: Server, sdk: S
             return told if told["queue"]["running"] else None
 
         told = await until(runs, "the run is shown")
-        assert (told["queue"]["pending"], told["queue"]["orphaned"]) == (1, 0)
+        assert [told["queue"][name] for name in ("pending", "orphaned", "paused")] == [1, 0, 0]
         assert told["queue"]["oldest_pending_seconds"] == 0, "it waits for its thread, not for a worker"
         (worker,) = told["workers"]
         assert worker["runs"] == 1

@@ -48,7 +48,8 @@ SELECT (SELECT count(*) FROM run_inflight WHERE status = 'pending') AS n_pending
        (SELECT count(*) FROM outbox WHERE delivered_at IS NULL AND dead_at IS NULL) AS n_callbacks,
        (SELECT extract(epoch FROM now() - min(created_at))::float8 FROM outbox
            WHERE delivered_at IS NULL AND dead_at IS NULL) AS oldest_callback,
-       (SELECT count(*) FROM outbox WHERE dead_at IS NOT NULL) AS n_dead
+       (SELECT count(*) FROM outbox WHERE dead_at IS NOT NULL) AS n_dead,
+       (SELECT count(*) FROM holdfast_pause) AS n_pauses
 """
 _OURS: Final = {
     "n_orphaned": ("num_orphaned_runs", "Runs whose worker is gone and that nobody has taken over."),
@@ -56,6 +57,7 @@ _OURS: Final = {
     "n_callbacks": ("num_pending_callbacks", "The number of callbacks that are to be delivered."),
     "oldest_callback": ("oldest_undelivered_callback_seconds", "The age of the oldest callback on its way."),
     "n_dead": ("num_dead_callbacks", "The number of callbacks that were given up and can be replayed."),
+    "n_pauses": ("paused", "1 while `holdfast pause` has servers begin nothing."),
 }
 
 
