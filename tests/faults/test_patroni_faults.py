@@ -97,7 +97,6 @@ async def test_the_primary_is_killed_with_what_nobody_else_has(stand: Stand) -> 
         again = await asyncio.gather(*(stand.client.submit(GRAPH, {}, request_id=name) for name in names))
         results = await asyncio.gather(*map(stand.client.join, again))
     assert [each.values["visited"] for each in results] == [list(NODES)] * ACKNOWLEDGED_AND_LOST
-    assert not set(stand.receiver.arrived()) & {handle.run_id for handle in gone}
     await _comes_back(stand, old)
     stand.outcome.remark = (
         f"the standby was {behind:.1f} s behind: {ACKNOWLEDGED_AND_LOST} more runs were acknowledged and are"
