@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 
-from sdk_client import NotFoundError, RunHandle
+from sdk_client import NotFoundError, RunHandle, RunResult
 from tests.faults.rig.load import GRAPH, NODES
 from tests.faults.rig.patroni import Node
 from tests.faults.rig.scenario import scenario
@@ -84,19 +85,23 @@ async def test_the_primary_is_killed_with_what_nobody_else_has(stand: Stand) -> 
             *(stand.client.submit(GRAPH, {}, request_id=name, webhook=stand.receiver.url) for name in names)
         )
         behind = time.monotonic() - cut
+        waiting = [*map(stand.client.join, gone), *(_watch(stand, handle) for handle in gone)]
+        waited = asyncio.gather(*waiting, return_exceptions=True)
         await old.kill()
         old.cable.reset()
         await stand.patroni.until_led(by_other_than=old)
     await stand.check()
     await _is_whole(stand)
 
-    # Who was told that a run is created learns that it is not there, and may ask for it again.
+    # Who waited is told that the run is not there, unless it had ended before; so is who asks later.
     async with asyncio.timeout(PATIENCE_SECONDS):
+        for each in await waited:
+            assert isinstance(each, NotFoundError) or _is_right(each), each
         said = await asyncio.gather(*map(stand.client.join, gone), return_exceptions=True)
         assert [type(each) for each in said] == [NotFoundError] * ACKNOWLEDGED_AND_LOST, said
         again = await asyncio.gather(*(stand.client.submit(GRAPH, {}, request_id=name) for name in names))
         results = await asyncio.gather(*map(stand.client.join, again))
-    assert [each.values["visited"] for each in results] == [list(NODES)] * ACKNOWLEDGED_AND_LOST
+    assert all(map(_is_right, results))
     await _comes_back(stand, old)
     stand.outcome.remark = (
         f"the standby was {behind:.1f} s behind: {ACKNOWLEDGED_AND_LOST} more runs were acknowledged and are"
@@ -127,6 +132,19 @@ async def test_two_primaries(stand: Stand) -> None:
     stand.outcome.remark = (
         f"for {stand.ended - stand.began:.1f} s; what the old one took was acknowledged to nobody"
     )
+
+
+async def _watch(stand: Stand, handle: RunHandle) -> RunResult | None:
+    """Follow a run to its end."""
+    async with aclosing(stand.client.watch(handle)) as items:
+        async for item in items:
+            if isinstance(item, RunResult):
+                return item
+    return None
+
+
+def _is_right(result: object) -> bool:
+    return isinstance(result, RunResult) and result.values.get("visited") == list(NODES)
 
 
 async def _has(node: Node, handles: Sequence[RunHandle]) -> None:
