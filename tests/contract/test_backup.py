@@ -28,6 +28,7 @@ from langgraph_runtime_holdfast.backup.settle import adopt, begin_pause, resume
 from langgraph_runtime_holdfast.backup.unfinished import unfinished
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.migrate import migrate
+from langgraph_runtime_holdfast.ops.cron_schedule import next_date
 from langgraph_runtime_holdfast.schema_state import TABLES
 from tests.contract.engine_pool import engine_pool
 from tests.contract.engines import Services
@@ -53,6 +54,23 @@ INSERT INTO cron (cron_id, assistant_id, schedule, payload, next_run_date)
 SELECT gen_random_uuid(), assistant_id, '* * * * *', '{}', now() - interval '1 minute' FROM assistant;
 INSERT INTO callbacks.inbox (run_id, thread_id, reported_status)
 VALUES (gen_random_uuid(), gen_random_uuid(), 'success');
+"""
+MISSED: LiteralString = """
+WITH made AS (
+    INSERT INTO assistant (assistant_id, graph_id, name) VALUES (gen_random_uuid(), 'g', 'g') RETURNING *
+)
+INSERT INTO cron (cron_id, assistant_id, schedule, timezone, payload, metadata, next_run_date, enabled)
+SELECT gen_random_uuid(), assistant_id, schedule, zone, '{}', jsonb_build_object('name', given.name), now(),
+       enabled
+FROM made, (VALUES ('January', '0 4 1 1 *', NULL, true), ('July', '0 4 1 7 *', 'Asia/Tokyo', true),
+            ('off', '0 4 1 1 *', NULL, false)) AS given (name, schedule, zone, enabled)
+"""
+# A callback that was delivered long ago, and an item of the store whose time is up.
+EXPIRED: LiteralString = """
+INSERT INTO outbox (id, run_id, thread_id, url, host, retry_until, delivered_at)
+VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'http://a/b', 'a', now(),
+    now() - interval '9 days');
+INSERT INTO store (prefix, key, value, expires_at) VALUES ('a', 'b', '{}', now() - interval '1 day');
 """
 TOKEN: LiteralString = "SELECT last_value AS it FROM lease_token"
 
@@ -135,24 +153,69 @@ async def test_nothing_begins_while_it_is_paused(
         from langgraph_runtime_holdfast.ops.lease import heartbeat
         from langgraph_runtime_holdfast.ops.run_queue import claim
         from langgraph_runtime_holdfast.outbox import rows
+        from langgraph_runtime_holdfast.store import Store
 
         async def begun() -> tuple[int, int, int]:
             crons = [each async for each in Crons.next(handle)]
             return len(await claim(10)), len(await rows.claim(handle, 10, [])), len(crons)
 
+        await handle.execute(EXPIRED)
         assert await begun() == (0, 0, 0)
+        assert await rows.sweep(handle, 10) == 0
+        assert await Store().sweep_ttl() == 0
         # What is backed up from it is paused as well, also if it is not asked for.
         again, manifest = await in_thread(backup, uri, folder.parent / "again", jobs=1)
         assert manifest.is_paused
         assert (await in_thread(restore, again, into(services), Wishes())).is_paused
-        assert await in_thread(resume, uri)
-        assert not await in_thread(resume, uri)
+        assert await in_thread(resume, uri) == (True, 1)
+        assert await in_thread(resume, uri) == (False, 1)
         assert await begun() == (2, 1, 1)
+        assert await rows.sweep(handle, 10) == 1
+        assert await Store().sweep_ttl() == 1
         await in_thread(begin_pause, uri, "a test")
         assert (await handle.fetch_one("SELECT reason FROM holdfast_pause")) == {"reason": "a test"}
         heartbeat().end()
     assert await in_thread(adopt, uri, paused=False) == 2
     assert it(uri, "SELECT count(*) AS it FROM holdfast_pause") == 0
+
+
+async def test_dates_missed_in_a_long_pause_fire_once_or_not_at_all(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = into(services)
+    async with engine_pool(uri, monkeypatch) as handle:
+        from langgraph_runtime_holdfast.ops import Crons, crons
+
+        said: list[dict[str, Any]] = []
+
+        async def warn(_: str, **about: Any) -> None:
+            said.append(about)
+
+        monkeypatch.setattr(crons.logger, "awarning", warn)
+        await handle.execute(MISSED)
+
+        async def fired() -> list[str]:
+            names = []
+            async for cron in Crons.next(handle):
+                names.append(cron["metadata"]["name"])
+                await Crons.set_next_run_date(
+                    handle, cron["cron_id"], next_date(cron["schedule"], cron["timezone"])
+                )
+            return names
+
+        for skips, expected in ((False, ["January", "July"]), (True, [])):
+            await handle.execute("UPDATE cron SET next_run_date = now() - interval '3000 days'")
+            await in_thread(begin_pause, uri, "for days")
+            assert await fired() == []
+            assert await in_thread(resume, uri, skips_crons=skips) == (True, 2)
+            assert sorted(await fired()) == expected
+            assert await fired() == []
+            late = await handle.fetch("SELECT 1 FROM cron WHERE enabled AND next_run_date <= now()")
+            assert [row for row in late if not expected] == []
+        # One line for each, which says how late it is.
+        assert [about["late_seconds"] // 86400 for about in said] == [3000, 3000]
+        zoned = "SELECT extract(hour FROM next_run_date AT TIME ZONE 'Asia/Tokyo')::int AS it FROM cron"
+        assert {row["it"] for row in await handle.fetch(zoned + " WHERE timezone IS NOT NULL")} == {4}
 
 
 async def in_thread(work: Any, *arguments: Any, **options: Any) -> Any:

@@ -81,11 +81,11 @@ DELETE FROM run_result WHERE created_at < now() - make_interval(mins => %(minute
 _STATS: Final = """
 WITH inflight AS (
     SELECT status, thread_id, extract(epoch FROM now() - created_at)::float8 AS waits,
-           status = 'pending' AND created_at < now() AND NOT EXISTS (
-               SELECT FROM run_inflight AS other
-               WHERE other.thread_id = flight.thread_id AND other.status = 'running'
+           -- Not EXISTS, which would look for each that waits; those that run are few.
+           status = 'pending' AND created_at < now() AND thread_id NOT IN (
+               SELECT thread_id FROM run_inflight WHERE status = 'running'
            ) AS unblocked
-    FROM run_inflight AS flight
+    FROM run_inflight
 )
 SELECT count(*) FILTER (WHERE status = 'pending') AS n_pending,
        count(*) FILTER (WHERE status = 'running') AS n_running,

@@ -125,6 +125,8 @@ def _shown(name: str, value: object) -> str:
         return "?"
     if name.endswith("_seconds"):
         return f"{value:,.1f} s"
+    if name == "paused":
+        return "YES" if value else "no"
     if name.endswith("_up"):
         return "yes" if value else "NO"
     if isinstance(value, float):
