@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from langgraph_runtime_holdfast.backup import programs
+from langgraph_runtime_holdfast.backup import dump, programs
 from langgraph_runtime_holdfast.backup.dump import backup
 from langgraph_runtime_holdfast.backup.manifest import DUMP, FILE, Manifest, read_manifest
 from langgraph_runtime_holdfast.backup.restore import Wishes, restore, verify
@@ -306,6 +306,17 @@ def test_the_password_may_be_where_libpq_looks_for_it(
     monkeypatch.setenv("PGPASSWORD", password)
     folder, _ = backup(world.replace(f"{user}:{password}", user), tmp_path, jobs=1)
     assert restore(folder, into(services).replace(f"{user}:{password}", user), Wishes()).running == 1
+
+
+def test_a_table_that_is_locked_for_long_ends_the_backup(
+    world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dump, "_LOCK_WAIT", "2s")
+    with psycopg.connect(world) as connection:
+        connection.execute("LOCK TABLE assistant_version IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(EngineError, match="lock timeout"):
+            backup(world, tmp_path, jobs=1)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=lambda end: end.name)
