@@ -10,7 +10,8 @@ import asyncio
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -115,7 +116,6 @@ def _deployment_gauges() -> dict[str, Gauge]:
 
 async def _report_database(reporter: Any) -> dict[str, Any] | None:
     from langgraph_api import config
-    from langgraph_api import metrics_otlp as names
 
     # One figure for the whole deployment: a process that only executes runs leaves it to the others.
     shows_queue = not config.IS_QUEUE_ENTRYPOINT
@@ -129,16 +129,22 @@ async def _report_database(reporter: Any) -> dict[str, Any] | None:
     except Exception:
         # Where every connection is in use it answers all the same, if not this question.
         meters().postgres_up.set(heard.is_fresh() and refusals.reason() is None)
-        for gauge in _deployment_gauges().values() if shows_queue else ():
-            gauge.set(math.nan)
+        if shows_queue:
+            _show_queue(reporter, defaultdict(lambda: math.nan))
         raise
     meters().postgres_up.set(1)
     if stats is not None:
-        reporter.record_gauge(names.GAUGE_NUM_PENDING_RUNS, stats["n_pending"])
-        reporter.record_gauge(names.GAUGE_NUM_RUNNING_RUNS, stats["n_running"])
-        for count, gauge in _deployment_gauges().items():
-            gauge.set(stats[count])
+        _show_queue(reporter, stats)
     return stats
+
+
+def _show_queue(reporter: Any, stats: Mapping[str, Any]) -> None:
+    from langgraph_api import metrics_otlp as names
+
+    reporter.record_gauge(names.GAUGE_NUM_PENDING_RUNS, stats["n_pending"])
+    reporter.record_gauge(names.GAUGE_NUM_RUNNING_RUNS, stats["n_running"])
+    for count, gauge in _deployment_gauges().items():
+        gauge.set(stats[count])
 
 
 async def _ask_valkey() -> None:

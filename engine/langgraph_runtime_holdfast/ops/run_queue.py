@@ -75,6 +75,9 @@ WHERE run_id IN (
 )
 RETURNING run_id
 """
+_FORGET: Final = f"""
+DELETE FROM run_result WHERE created_at < now() - make_interval(mins => %(minutes)s) AND NOT {pause.IS_ON}
+"""  # noqa: S608 - constants
 _STATS: Final = """
 WITH inflight AS (
     SELECT status, thread_id, extract(epoch FROM now() - created_at)::float8 AS waits,
@@ -223,10 +226,7 @@ async def sweep(*, may_take: bool = True) -> Sequence[UUID]:
         )
         if not may_take:
             return []
-        await handle.execute(
-            "DELETE FROM run_result WHERE created_at < now() - make_interval(mins => %(minutes)s)",
-            {"minutes": _KEPT_RESULT_MINUTES},
-        )
+        await handle.execute(_FORGET, {"minutes": _KEPT_RESULT_MINUTES})
     meters().runs_taken_over.inc(len(rows))
     return [row["run_id"] for row in rows]
 
