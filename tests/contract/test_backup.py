@@ -72,6 +72,16 @@ VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'http://a/b', '
     now() - interval '9 days');
 INSERT INTO store (prefix, key, value, expires_at) VALUES ('a', 'b', '{}', now() - interval '1 day');
 """
+# Somebody's own tables in the same database.
+BESIDE: LiteralString = """
+CREATE TYPE mood AS ENUM ('well'); CREATE DOMAIN few AS integer CHECK (value < 9);
+CREATE TYPE pair AS (a mood, b few);
+CREATE TYPE span AS RANGE (subtype = integer);
+CREATE TABLE beside (id serial PRIMARY KEY, how mood, count few, two pair, within span);
+CREATE VIEW seen AS SELECT * FROM beside;
+CREATE FUNCTION moods(beside) RETURNS mood LANGUAGE sql AS 'SELECT $1.how';
+INSERT INTO beside (how, count) VALUES ('well', 3);
+"""
 TOKEN: LiteralString = "SELECT last_value AS it FROM lease_token"
 
 
@@ -91,6 +101,7 @@ def world(services: Services) -> str:
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute(RECEIVER.read_bytes())
         connection.execute(WORLD)
+        connection.execute(BESIDE)
     return uri
 
 
