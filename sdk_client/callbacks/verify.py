@@ -54,12 +54,11 @@ class RunReader:
         Raises:
             UnreadableRunError: see there.
         """
-        reading = await self._read_if_there(thread_id, run_id)
-        if reading is None:
-            await self._confirm_server()
-            # Once more: the server may have come up just between a proxy's "not found" and its own "ok".
-            reading = await self._read_if_there(thread_id, run_id)
-        return reading
+        if (reading := await self._read_if_there(thread_id, run_id)) is not None:
+            return reading
+        await self._confirm_server()
+        # Once more: the server may have come only after a proxy had said no for it.
+        return await self._read_if_there(thread_id, run_id)
 
     async def _read_if_there(self, thread_id: str, run_id: str) -> RunReading | None:
         try:

@@ -44,8 +44,7 @@ class StandInServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _StandInHandler)
         self.runs: dict[str, str] = {}
         self.threads: dict[str, str] = {}
-        # up, failing (503), elsewhere (404 for everything), arriving (so until asked for its health), hanging
-        self.mode = "up"
+        self.mode = "up"  # up, failing (503), elsewhere (404 for everything), arriving (so once), hanging
         self.asked = Counter[str]()
         self.released = threading.Event()
 
@@ -65,8 +64,9 @@ class _StandInHandler(BaseHTTPRequestHandler):
             server.released.wait()
         if server.mode == "failing":
             return self._answer(503, {"detail": "no"})
-        if self.path == "/ok" and server.mode == "arriving":
+        if server.mode == "arriving":
             server.mode = "up"
+            return self._answer(404, {"detail": "not found"})
         if self.path == "/ok" and server.mode == "up":
             return self._answer(200, {"ok": True})
         known = server.runs if "/runs/" in self.path else server.threads
@@ -187,10 +187,11 @@ async def ignore(event: RunEvent) -> None:
     """A handler for tests that look at rows only."""
 
 
-async def accepted(http: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
-    """Deliver as a server does: again, if a busy machine's database did not answer within a second."""
-    while (answer := await http.post(RUNS, json=body)).status_code == 503:
-        pass
+async def delivered(http: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+    """Deliver as senders do: what a busy database has no time for (503) comes again."""
+    async with asyncio.timeout(60):
+        while (answer := await http.post(RUNS, json=body)).status_code == 503:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
     assert answer.status_code == 200
     return answer
 
@@ -205,10 +206,10 @@ async def test_fifty_deliveries_to_two_receivers_are_one_row_and_one_event(
 
     sent = webhook(server)
     async with receiver(settings, keep) as one, receiver(settings, keep) as two:
-        answers = await asyncio.gather(*(accepted((one, two)[i % 2], sent) for i in range(50)))
-        assert sum(not answer.json()["duplicate"] for answer in answers) <= 1
+        answers = await asyncio.gather(*(delivered((one, two)[i % 2], sent) for i in range(50)))
+        assert sum(not answer.json()["duplicate"] for answer in answers) == 1
         row = await row_once(one, sent["run_id"], lambda row: row["state"] == "handled")
-        assert row["deliveries"] >= 50
+        assert row["deliveries"] == 50
         assert "private" not in (await one.get(RUNS)).text
     assert [(event.run_id, event.thread_id) for event in events] == [(sent["run_id"], sent["thread_id"])]
 
@@ -292,16 +293,16 @@ async def test_an_unreachable_server_costs_time_and_no_row(
         await row_once(http, unfinished["run_id"], lambda row: row["status"] == "error")
 
 
-async def test_a_server_that_arrives_between_two_questions_is_asked_again(
+async def test_a_server_that_comes_between_two_questions_loses_no_run(
     settings: CallbackSettings, server: StandInServer
 ) -> None:
-    """The proxy's "not found" before it was there is no word of the server's about the run."""
+    """A proxy says that there is no such run, and then the server behind it that it is well."""
     server.mode = "arriving"
     sent = webhook(server)
     async with receiver(settings, ignore) as http:
         await http.post(RUNS, json=sent)
-        row = await row_once(http, sent["run_id"], lambda row: row["state"] in ("handled", "unknown"))
-    assert row["state"] == "handled"
+        row = await row_once(http, sent["run_id"], lambda row: row["state"] != "received")
+        assert row["state"] in ("verified", "handled")
 
 
 async def test_a_failing_handler_is_called_again(settings: CallbackSettings, server: StandInServer) -> None:
@@ -328,7 +329,7 @@ async def test_a_database_that_hangs_gives_503_and_takes_up_again(
     async with receiver(settings, ignore) as http:
         await http.post(RUNS, json=sent)
         with frozen(postgres):
-            async with asyncio.timeout(3):  # both at once; each is to take less than a second
+            async with asyncio.timeout(20):  # less than a second each, on a machine that does nothing else
                 answers = await asyncio.gather(http.post(RUNS, json=refused), http.get("/ok"))
             assert [answer.status_code for answer in answers] == [503, 503]
             assert answers[0].headers["retry-after"] == "1"
