@@ -23,7 +23,7 @@ class Place:
 
 
 DNS = Place(namespace="kube-system")
-INGRESS = Place(namespace="ingress-nginx")
+GATEWAY = Place(namespace="envoy-gateway-system")
 PROMETHEUS = Place(namespace="monitoring")
 KEDA = Place(namespace="keda")
 OPERATOR = Place({"app.kubernetes.io/name": "cloudnative-pg"}, "cnpg-system")
@@ -105,7 +105,7 @@ def test_those_who_need_each_other_reach_each_other(overlay: str) -> None:
         place(overlay, name) for name in ("api", "queue", "callbacks", "migrate")
     )
     needed = {
-        "callers": (INGRESS, api, 8000),
+        "callers": (GATEWAY, api, 8000),
         "what the receiver asks": (callbacks, api, 8000),
         "callbacks of the queue": (queue, callbacks, 2025),
         "callbacks of the api": (api, callbacks, 2025),
@@ -147,7 +147,7 @@ def test_nobody_else_reaches_anything(overlay: str) -> None:
     shut = {
         "a stranger to the api": (STRANGER, api, 8000),
         "a stranger to the receiver": (STRANGER, callbacks, 2025),
-        "callers to the queue": (INGRESS, queue, 8000),
+        "callers to the queue": (GATEWAY, queue, 8000),
         "the machine's secrets": (queue, METADATA, 443),
         "the api to the world": (api, OUTSIDE, 443),
         "the receiver to Valkey": (callbacks, api, 6379),
@@ -156,7 +156,7 @@ def test_nobody_else_reaches_anything(overlay: str) -> None:
         shut["the receiver to the hints"] = (callbacks, place(overlay, "valkey"), 6379)
         database = CLUSTER if overlay == "ha" else place("small", "postgres")
         shut["a stranger to the database"] = (STRANGER, database, 5432)
-        shut["callers to the database"] = (INGRESS, database, 5432)
+        shut["callers to the database"] = (GATEWAY, database, 5432)
     if overlay == "small":
         shut["the database to the world"] = (place("small", "postgres"), OUTSIDE, 443)
     if overlay == "ha":
