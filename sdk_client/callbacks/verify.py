@@ -54,10 +54,16 @@ class RunReader:
         Raises:
             UnreadableRunError: see there.
         """
+        if (reading := await self._read_if_there(thread_id, run_id)) is not None:
+            return reading
+        await self._confirm_server()
+        # Once more: the server may have come only after a proxy had said no for it.
+        return await self._read_if_there(thread_id, run_id)
+
+    async def _read_if_there(self, thread_id: str, run_id: str) -> RunReading | None:
         try:
             return await self._read(thread_id, run_id)
         except NotFoundError:
-            await self._confirm_server()
             return None
         except HoldfastError as error:
             raise UnreadableRunError(str(error)) from error

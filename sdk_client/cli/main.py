@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sdk_client.cli import approvals, extensions, runs, threads
+from sdk_client.cli.build import build
 from sdk_client.cli.demo import demo
 from sdk_client.cli.new import new
 from sdk_client.cli.output import EXIT_CODES_HELP, NAME, ExitCode, Output, command
@@ -31,6 +32,7 @@ app.add_typer(approvals.app, name="approvals")
 app.add_typer(threads.app, name="threads")
 app.command()(demo)
 app.command()(new)
+app.command()(build)
 extensions.add_to(app)
 
 

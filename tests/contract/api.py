@@ -13,7 +13,7 @@ import psycopg
 from langgraph_sdk.schema import StreamPart
 from psycopg import sql
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 Json = dict[str, Any]
 # The contract is what goes over the wire; the SDK's own types leave some of it out.
 Sdk = Any

@@ -20,6 +20,8 @@ from tests.contract.engines import Services
 from tests.contract.test_engine_queue import ADD_ASSISTANT, ASSISTANT, column, new_run, new_thread
 
 LEASE_SECONDS = 2.0
+MOST_TRIES = 3
+ENOUGH_OF_A_PROCESSOR = 0.7
 
 
 @pytest.fixture
@@ -101,15 +103,22 @@ async def test_an_end_that_takes_longer_than_a_lease_does_not_lose_it(
 
 async def test_whatever_computes_in_other_threads_does_not_lose_it(handle: Handle) -> None:
     """Encoding tens of megabytes keeps Python's lock for a tenth of a second, and jobs queue for it."""
-    lease = await held_lease(handle)
-    until_when = lease.held_until
+    for _ in range(MOST_TRIES):
+        lease = await held_lease(handle)
+        began, worked = time.monotonic(), time.process_time()
+        until_when = lease.held_until
 
-    def compute() -> None:
-        while lease.held_until < until_when + LEASE_SECONDS * 1.5 and not lease.has_lapsed:
-            sum(range(700_000))  # one call, in which no other thread runs
+        def compute(lease: Any = lease, until_when: float = until_when) -> None:
+            while lease.held_until < until_when + LEASE_SECONDS * 1.5 and not lease.has_lapsed:
+                sum(range(700_000))  # one call, in which no other thread runs
 
-    await asyncio.gather(*(asyncio.to_thread(compute) for _ in range(4)))
-    assert not lease.has_lapsed
+        await asyncio.gather(*(asyncio.to_thread(compute) for _ in range(4)))
+        if not lease.has_lapsed:
+            return
+        # Threads that compute take a whole processor; where they got less, others kept it from all of us.
+        share = (time.process_time() - worked) / (time.monotonic() - began)
+        assert share < ENOUGH_OF_A_PROCESSOR, "they alone kept the heartbeat from it"
+    pytest.skip("the machine is too busy to tell who held the heartbeat up")
 
 
 async def test_a_heartbeat_without_an_answer_begins_anew_though_all_its_runs_are_cancelled(

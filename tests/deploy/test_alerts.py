@@ -25,6 +25,7 @@ import psutil
 import psycopg
 import pytest
 
+from langgraph_runtime_holdfast.backup.settle import begin_pause, resume
 from langgraph_runtime_holdfast.local.ports import choose_ports
 from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
 from langgraph_runtime_holdfast.local.valkey import EmbeddedValkey
@@ -192,6 +193,13 @@ def test_callbacks_are_late_and_dead(site: Site) -> None:
 
         wait_for(made_old, "the callback is in the outbox")
         site.alerts("HoldfastCallbacksLate")
+
+
+def test_it_is_paused(site: Site) -> None:
+    begin_pause(site.postgres.uri, "a test")
+    site.alerts("HoldfastPaused")
+    assert resume(site.postgres.uri)
+    site.silent("HoldfastPaused")
 
 
 def test_a_node_blocks_and_runs_wait(site: Site) -> None:

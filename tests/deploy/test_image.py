@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sys
@@ -9,9 +10,12 @@ import time
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from langgraph_runtime_holdfast.local.ports import choose_ports
+from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
+from langgraph_runtime_holdfast.migrate import migrate
 from langgraph_runtime_holdfast.outbox.signing import make_secret
 from tests.contract.engines import Services
 from tests.deploy.rig.machine import PROJECT, Machine, run
@@ -165,3 +169,32 @@ def test_without_a_database_it_says_what_an_image_has_not(machine: Machine, engi
     said = machine.logs("bare")
     assert "langgraph-runtime-holdfast[local]" in said
     assert "Or set DATABASE_URI and REDIS_URI" in said
+
+
+def test_with_the_programs_of_postgres_it_backs_up_and_restores(
+    machine: Machine, base: str, engine_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As the CronJob of deploy/kubernetes/components/backup does, with what Debian has."""
+    image = f"{engine_image}-backup"
+    arguments = f"IMAGE_ARGS=--build-arg BASE={base} --build-arg RUNTIME_PACKAGES=postgresql-client"
+    build = f"BUILD={' '.join(machine.build_command)}"
+    run(["make", "image", build, f"IMAGE={image}", "TARGET=engine", arguments], seconds=1500)
+    postgres = EmbeddedPostgres(tmp_path_factory.mktemp("older"), version="16")
+    (backups := tmp_path_factory.mktemp("backups")).chmod(0o777)
+    try:
+        postgres.start()
+        postgres.wait_until_ready()
+        (lived, again) = [postgres.uri.rsplit("/", 1)[0] + f"/{name}" for name in ("lived", "again")]
+        with psycopg.connect(postgres.uri, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE lived")
+            connection.execute("CREATE DATABASE again")
+        asyncio.run(migrate(lived, timeout_seconds=30))
+        script = "holdfast backup /backups --jobs 2 --verify"
+        for step, database in ((script, lived), ("holdfast restore /backups/holdfast-*Z", again)):
+            volume = ("--volume", f"{backups}:/backups")
+            machine.start("backup", image, ["sh", "-ec", step], {"DATABASE_URI": database}, *volume)
+            assert machine.exit_code("backup") == 0, machine.logs("backup")
+        with psycopg.connect(again) as connection:
+            assert connection.execute("SELECT count(*) > 5 FROM holdfast_migration").fetchone() == (True,)
+    finally:
+        postgres.stop()

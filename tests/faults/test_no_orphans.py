@@ -20,7 +20,7 @@ import pytest
 from langgraph_runtime_holdfast.local import leash
 from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres, embedded_postgres
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 # After a kill the server ends while its Postgres does: it gives up waiting for a connection soon.
 SETTINGS = {"HOLDFAST_PORT": "0", "CALLBACKS_PORT": "0", "HOLDFAST_POOL_TIMEOUT_SECONDS": "1"}
 
@@ -125,6 +125,44 @@ def test_the_leash_ends_a_stubborn_group_when_its_owner_is_killed() -> None:
         assert len(started) == 3  # leash, command, grandchild
         owner.kill()
         wait_until_gone(started)
+
+
+def test_the_leash_ends_what_stands_still_in_a_session_of_its_own() -> None:
+    """As a backend of Postgres does that a fault has stopped: no signal to the group reaches it."""
+    still = "import os, signal, time; print('up', flush=True); "
+    still += "os.kill(os.getpid(), signal.SIGSTOP); time.sleep(600)"
+    tree = "import subprocess, sys, time; "
+    tree += f"subprocess.Popen([sys.executable, '-c', {still!r}], start_new_session=True)"
+    command = [sys.executable, leash.__file__, "--grace-seconds", "0.5", "--", sys.executable, "-c"]
+    command.append(f"{tree}; time.sleep(600)")
+    owner_code = (
+        f"import subprocess, time; subprocess.Popen({command!r}, stdin=subprocess.PIPE); time.sleep(600)"
+    )
+    with ended_for_sure(
+        subprocess.Popen([sys.executable, "-c", owner_code], stdout=subprocess.PIPE)
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"up\n"
+        started = children_of(owner.pid)
+        assert len(started) == 3  # leash, command, grandchild
+        wait_for(lambda: any(each.status() == psutil.STATUS_STOPPED for each in started), "it stands still")
+        owner.kill()
+        wait_until_gone(started)
+
+
+def test_a_postgres_with_a_stopped_backend_ends_in_order(tmp_path: Path) -> None:
+    postgres = EmbeddedPostgres(tmp_path)
+    try:
+        leash_id = postgres.start().leash_id
+        postgres.wait_until_ready()
+        with psycopg.connect(postgres.uri) as connection:
+            started = children_of(leash_id)
+            psutil.Process(connection.info.backend_pid).suspend()
+            postgres.stop()
+            assert all(map(is_gone, started))
+    finally:
+        postgres.stop()
+    assert "database system is shut down" in (tmp_path / "postgres.log").read_text()
 
 
 @pytest.mark.parametrize(("code", "expected"), [("exit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137)])

@@ -301,7 +301,7 @@ def test_the_roles_share_the_work_and_live_without_the_database(
 def says(client: httpx.Client, lines: set[str]) -> bool:
     asked_at = time.monotonic()
     said = set(client.get("/metrics").text.splitlines())
-    assert time.monotonic() - asked_at < 2
+    assert time.monotonic() - asked_at < 20, "it waits for nobody"
     return lines <= said
 
 

@@ -174,7 +174,7 @@ def test_a_long_word_is_looked_through_at_once() -> None:
     for word in ("a" * MAX_PROMPT_CHARACTERS, "a." * (MAX_PROMPT_CHARACTERS // 2)):
         began = time.monotonic()
         assert Turn([HumanMessage(word)], {}, {}).named_file(".json") is None
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 5  # minutes, if each character were a beginning
     said = [HumanMessage("See (plans/a-b.JSON).")]
     assert Turn(said, {}, {}).named_file(".json") == "plans/a-b.JSON"
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import jsonschema_rs
 import kubernetes_validate
 import pytest
+import typer
 import yaml
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from langgraph_runtime_holdfast.__main__ import app as engine_commands
 from langgraph_runtime_holdfast.health import queue_app
 from langgraph_runtime_holdfast.probe import port_of
 from langgraph_runtime_holdfast.serve import DRAIN_CONNECTIONS_SECONDS
@@ -66,19 +68,21 @@ def test_an_overlay_is_valid_and_nothing_is_there_twice(overlay: str) -> None:
 def test_the_optional_parts_are_valid_too(tmp_path: Path) -> None:
     kustomization = {
         "resources": [str(Path("..") / ".." / "manifests" / "overlays" / "small")],
-        "components": ["../../manifests/components/external-secret", "../../manifests/components/ingress"],
+        "components": ["../../manifests/components/external-secret", "../../manifests/components/gateway"],
     }
     # Kustomize takes no absolute paths.
     shutil.copytree(MANIFESTS, tmp_path / "manifests")
     (own := tmp_path / "own" / "site").mkdir(parents=True)
     (own / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     documents = render_folder(own)
-    check(tuple(each for each in documents if each["kind"] in ("ExternalSecret", "Ingress")))
+    check(tuple(each for each in documents if each["kind"] in ("ExternalSecret", "HTTPRoute")))
     by_kind = {each["kind"]: each for each in documents}
-    assert by_kind["Ingress"]["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"] == {
-        "name": "api",
-        "port": {"name": "http"},
-    }
+    services = {each["metadata"]["name"]: each["spec"] for each in documents if each["kind"] == "Service"}
+    shut, open_to_all = by_kind["HTTPRoute"]["spec"]["rules"]
+    assert shut["matches"] == [{"path": {"type": "Exact", "value": "/metrics"}}]
+    assert shut["backendRefs"][0]["name"] not in services
+    (served,) = open_to_all["backendRefs"]
+    assert served["port"] in {each["port"] for each in services[served["name"]]["ports"]}
     given = {each["secretKey"] for each in by_kind["ExternalSecret"]["spec"]["data"]}
     assert given >= secret_keys("large")
     assert given - secret_keys("large") == {
@@ -88,6 +92,89 @@ def test_the_optional_parts_are_valid_too(tmp_path: Path) -> None:
         "DATABASE_URI",
         "REDIS_URI",
     }
+
+
+def with_component(tmp_path: Path, overlay: str, component: str) -> tuple[Document, ...]:
+    """What an overlay makes with one more part."""
+    shutil.copytree(MANIFESTS, tmp_path / "manifests")
+    own = tmp_path / "manifests" / "overlays" / "own"
+    own.mkdir()
+    kustomization = {"resources": [f"../{overlay}"], "components": [f"../../components/{component}"]}
+    (own / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": "holdfast", **kustomization}))
+    return render_folder(own)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_backup_may_reach_postgres_and_no_more(tmp_path: Path, overlay: str) -> None:
+    documents = with_component(tmp_path, overlay, "backup")
+    added = [each for each in documents if each not in rendered(overlay)]
+    check(tuple(added))
+    assert sorted(each["kind"] for each in added) == [
+        "CronJob",
+        "NetworkPolicy",
+        "NetworkPolicy",
+        "PersistentVolumeClaim",
+    ], "it changes nothing that is there"
+    by_name = {(each["kind"], each["metadata"]["name"]): each for each in documents}
+    job = by_name["CronJob", "backup"]["spec"]["jobTemplate"]["spec"]["template"]
+    spec, (container,) = job["spec"], job["spec"]["containers"]
+    migrates = pod(overlay, "migrate")
+    assert spec["securityContext"].items() >= migrates["securityContext"].items()
+    assert container["securityContext"] == migrates["containers"][0]["securityContext"]
+    assert not spec["automountServiceAccountToken"]
+    assert container["image"] == "registry.example.org/holdfast-backup:0.1.0"
+    assert by_name["NetworkPolicy", "backup"]["spec"]["egress"] == [{"ports": [{"port": 5432}]}]
+    served = {
+        "small": {"app.kubernetes.io/name": "postgres", "app.kubernetes.io/part-of": "holdfast"},
+        "ha": {"cnpg.io/cluster": "postgres"},
+    }.get(overlay)
+    if served is not None:
+        assert job["metadata"]["labels"]["app.kubernetes.io/component"] in callers(documents, served, 5432)
+    (mount,) = [each for each in container["volumeMounts"] if each["mountPath"] == "/backups"]
+    (volume,) = [each for each in spec["volumes"] if each["name"] == mount["name"]]
+    assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in by_name
+    # What it reads by name the page makes, and what it runs the page says.
+    (variable,) = container["env"]
+    secret = variable["valueFrom"]["secretKeyRef"]
+    page = (PROJECT / "docs" / "backup.md").read_text()
+    assert f"create secret generic {secret['name']}" in page
+    assert f"--from-literal={secret['key']}=" in page
+    assert "components/backup" in page
+    shell, options, script = container["args"]
+    assert (shell, options) == ("sh", "-ec")
+    words = script.splitlines()[0].split()
+    assert words[:2] == ["holdfast", "backup"]
+    commands = typer.main.get_command(engine_commands)
+    assert isinstance(commands, typer.core.TyperGroup)
+    asked = commands.commands["backup"].make_context("backup", words[2:]).params
+    assert asked["folder"] == Path(mount["mountPath"])
+
+
+def callers(documents: tuple[Document, ...], labels: dict[str, str], port: int) -> set[str]:
+    """Which of our parts the policies let in to pods with these labels."""
+    found: set[str] = set()
+    for each in documents:
+        if each["kind"] != "NetworkPolicy":
+            continue
+        chosen = each["spec"]["podSelector"].get("matchLabels")
+        if chosen is None or not chosen.items() <= labels.items():
+            continue
+        for rule in each["spec"].get("ingress", []):
+            if {"port": port} not in rule["ports"]:
+                continue
+            for source in rule["from"]:
+                selector = source.get("podSelector", {})
+                found |= {selector.get("matchLabels", {}).get("app.kubernetes.io/component", "")}
+                found |= {name for one in selector.get("matchExpressions", []) for name in one["values"]}
+    return found - {""}
+
+
+def test_the_policy_for_all_leaves_the_operators_postgres_its_callers() -> None:
+    documents = rendered("ha")
+    # It chooses every pod of the namespace, so also those that an operator makes.
+    assert find("ha", "NetworkPolicy", "nobody")["spec"]["podSelector"] == {}
+    cluster = find("ha", "Cluster", "postgres")["metadata"]["name"]
+    assert {*OURS} <= callers(documents, {"cnpg.io/cluster": cluster}, 5432)
 
 
 def secret_keys(overlay: str) -> set[str]:
@@ -214,7 +301,10 @@ def test_nothing_is_killed_while_it_drains(overlay: str) -> None:
         deployment = find(overlay, "Deployment", name)["spec"]
         assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
         labels = deployment["template"]["metadata"]["labels"].items()
-        assert find(overlay, "PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"].items() <= labels
+        budget = find(overlay, "PodDisruptionBudget", name)["spec"]
+        assert budget["selector"]["matchLabels"].items() <= labels
+        # Where there is one pod, `minAvailable` would keep its node from ever being emptied.
+        assert (budget["maxUnavailable"], "minAvailable" in budget) == (1, False)
         spread = deployment["template"]["spec"]["topologySpreadConstraints"]
         assert {each["topologyKey"] for each in spread} == {
             "topology.kubernetes.io/zone",

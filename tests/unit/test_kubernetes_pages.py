@@ -28,6 +28,4 @@ def test_the_overlay_of_the_page_renders(overlay: str, tmp_path: Path) -> None:
         kind = "Job" if name == "migrate" else "Deployment"
         assert made[kind, name]["spec"]["template"]["spec"]["containers"][0]["image"] == "ghcr.io/acme/desk:7"
     assert made["ConfigMap", "holdfast"]["data"]["MODEL"] == "openai:gpt-5"
-    ingress = made["Ingress", "api"]["spec"]
-    assert ingress["rules"][0]["host"] == ingress["tls"][0]["hosts"][0] == "agents.acme.org"
-    assert all("example" not in each["host"] for each in ingress["rules"])
+    assert made["HTTPRoute", "api"]["spec"]["hostnames"] == ["agents.acme.org"]

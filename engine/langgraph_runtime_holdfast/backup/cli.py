@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -38,6 +41,8 @@ def backup(
 
     It has its name only when all of it is on disk.
     """
+    # As Ctrl-C: pg_dump is ended, and what it has written is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _told():
         from langgraph_runtime_holdfast.backup.dump import backup as make
         from langgraph_runtime_holdfast.backup.restore import verify as read_again
@@ -120,14 +125,27 @@ def pause(
     print("paused: servers begin no run, cron or callback until `holdfast resume`")
 
 
-def resume(config: Config = Path("langgraph.json")) -> None:
-    """End the pause: runs, crons and callbacks that are due begin."""
+def resume(
+    skip_crons: Annotated[
+        bool, typer.Option("--skip-crons", help="Crons that missed dates wait for their next one.")
+    ] = False,
+    config: Config = Path("langgraph.json"),
+) -> None:
+    """End the pause: runs, crons and callbacks that are due begin.
+
+    A cron fires once, however many of its dates have passed.
+    """
     with _told():
         from langgraph_runtime_holdfast.backup import settle
         from langgraph_runtime_holdfast.find_database import find_database
 
-        was_paused = settle.resume(find_database(config))
-    print("the pause has ended" if was_paused else "there was no pause")
+        # The server's configuration is read with the schedules, and demands one; nothing is sent there.
+        os.environ.setdefault("REDIS_URI", "redis://127.0.0.1")
+        done = settle.resume(find_database(config), skips_crons=skip_crons)
+    print("the pause has ended" if done.was_paused else "there was no pause")
+    if done.crons_due:
+        then = "wait for their next one" if skip_crons else "fire once each, however many they missed"
+        print(f"crons whose dates have passed: {done.crons_due}; they {then}")
 
 
 def _show(folder: Path, manifest: Manifest, *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 A scheduler claims one due cron at a time, which keeps the others from looking at it for a minute. The claim
 only saves work. What makes a date fire once is `advance`: it moves the cron to its next date in the
 transaction that inserts the run, and of two that try, one finds the date moved already and inserts nothing.
-Dates missed while no server ran fire once, together.
+Dates missed while no server ran, or in a pause, fire once, together, as on the stock server; the log says so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 from uuid import UUID
 
@@ -56,6 +56,8 @@ class Firing(NamedTuple):
 FIRING: ContextVar[Firing | None] = ContextVar("FIRING", default=None)
 """Set while the scheduler handles a due cron, so that `Runs.put` can advance it together with the run."""
 
+_NO_OUTAGE: Final = timedelta(minutes=1)
+"""A look that comes so late is only a slow one."""
 _COLUMNS: Final = (
     "cron_id, assistant_id, thread_id, user_id, schedule, timezone, end_time, payload, metadata, "
     "on_run_completed, enabled, next_run_date, created_at, updated_at"
@@ -309,6 +311,7 @@ class Crons(Authenticated):
                     next_cron_date, row["schedule"], row["now"], row["timezone"]
                 )
                 FIRING.set(Firing(row["cron_id"], row["next_run_date"], following))
+                await _tell_missed(row)
                 yield row
         finally:
             FIRING.set(None)
@@ -380,6 +383,23 @@ class Crons(Authenticated):
             source.parameters,
         )
         return int(row["found"]) if row else 0
+
+
+async def _tell_missed(row: Row) -> None:
+    """Say it where one run stands for several dates: whoever counts on each would not know."""
+    from langgraph_api.utils import next_cron_date
+
+    due, late = row["next_run_date"], row["now"] - row["next_run_date"]
+    if late < _NO_OUTAGE:
+        return
+    second = await asyncio.to_thread(next_cron_date, row["schedule"], due, row["timezone"])
+    if second <= row["now"]:
+        await logger.awarning(
+            "A cron has missed dates and fires once for all of them",
+            cron_id=str(row["cron_id"]),
+            first_missed=due.isoformat(),
+            late_seconds=round(late.total_seconds()),
+        )
 
 
 async def _wanted(

@@ -47,6 +47,7 @@ def from_database(connection: psycopg.Connection[dict[str, Any]]) -> Figures:
             "running": row["n_running"],
             "oldest_pending_seconds": row["oldest_pending"] or 0.0,
             "orphaned": row["n_orphaned"],
+            "paused": row["n_pauses"],
         },
         "workers": workers,
         "pools": connections,
@@ -87,6 +88,7 @@ def from_server(url: str) -> Figures:
             "running": most("num_running_runs"),
             "oldest_pending_seconds": most("oldest_pending_run_seconds"),
             "orphaned": most("num_orphaned_runs"),
+            "paused": most("paused"),
         },
         "workers": [
             {

@@ -124,11 +124,18 @@ class Machine:
             self.podman("rm", "--all", "--force", "--time", "0", check=False)
 
 
-def run(command: Sequence[str], *, check: bool = True, seconds: float = 120, **environment: str) -> str:
+def run(
+    command: Sequence[str],
+    *,
+    check: bool = True,
+    seconds: float = 120,
+    folder: Path = PROJECT,
+    **environment: str,
+) -> str:
     """Run a command to its end; returns what it printed, and its errors too if it failed."""
     ended = subprocess.run(
         list(command),
-        cwd=PROJECT,
+        cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
