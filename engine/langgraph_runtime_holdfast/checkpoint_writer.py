@@ -29,11 +29,20 @@ from langgraph_runtime_holdfast.limits import check_size
 from langgraph_runtime_holdfast.metrics.meters import meters
 from langgraph_runtime_holdfast.retry import patiently
 
+# A standby that was behind and took over lacks what was saved last. Whoever went on from that would leave
+# a hole, and channels that did not change since would have no value. If it is there, so is all before it.
+STILL_THERE: Final = """
+(%(after_id)s::text IS NULL OR EXISTS (
+    SELECT FROM checkpoints WHERE thread_id = %(after_thread)s AND checkpoint_ns = %(after_ns)s
+    AND checkpoint_id = %(after_id)s
+))
+"""
+"""A condition, with what `CheckpointWriter.basis` gives."""
 # As text an array of ten megabytes takes seconds to escape, in which nothing else of the process runs.
-_SAVE: Final = """
+_SAVE: Final = f"""
 SELECT save_checkpoints_v2(
     held_run => %(run_id)s, held_token => %(token)s, saved => %(saved)s, blobs => %(blobs)b::bytea[]
-)
+) WHERE {STILL_THERE}
 """
 LEASE_LOST: Final = "HF001"
 _BEHIND_SECONDS: Final = 0.005
@@ -56,7 +65,7 @@ class Batch:
         # Whoever has not waited is told by the run's end.
         self.written.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._blobs: dict[tuple[Any, ...], Row] = {}
-        self._checkpoints: dict[tuple[Any, ...], Row] = {}
+        self._checkpoints: dict[tuple[str, str, str], Row] = {}
         self._writes: dict[tuple[Any, ...], Row] = {}
         self._rewrites: dict[tuple[Any, ...], Row] = {}
 
@@ -123,6 +132,10 @@ class Batch:
         saved = {name: list(rows.values()) for name, rows in lists.items() if rows}
         return {"saved": Jsonb(saved, _json), "blobs": self.blobs}
 
+    def last_checkpoint(self) -> tuple[str, str, str] | None:
+        """Thread, namespace and id of the checkpoint that was added last, if there is one."""
+        return next(reversed(self._checkpoints), None)
+
     def _keep(self, blob: bytes | None) -> int:
         self.blobs.append(blob)
         self.size_bytes += len(blob or b"")
@@ -161,6 +174,7 @@ class CheckpointWriter:
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self._hurry = asyncio.Event()
+        self._last_saved: tuple[str, str, str] | None = None
         self.has_begun = False
         """Something was added, though it may not be written yet."""
 
@@ -221,6 +235,12 @@ class CheckpointWriter:
         rest, self._next = self._next, None
         return rest
 
+    @property
+    def basis(self) -> dict[str, str | None]:
+        """What `STILL_THERE` takes: the checkpoint that a run's next ones build on."""
+        names = ("after_thread", "after_ns", "after_id")
+        return dict(zip(names, self._last_saved or (None, None, None), strict=True))
+
     def _raise_earlier(self) -> None:
         # A checkpoint must not be saved without those before it.
         if self._error is not None:
@@ -262,17 +282,21 @@ class CheckpointWriter:
                 await self._hurry.wait()
 
     async def _write(self, batch: Batch) -> None:
-        from langgraph_runtime_holdfast.ops.lease import LeaseLostError
+        from langgraph_runtime_holdfast.ops.lease import LeaseLostError, StepsLostError
 
-        parameters = {**self._lease, **batch.parameters()}
+        parameters = {**self._lease, **batch.parameters(), **self.basis}
         try:
-            await (self._transaction or Handle()).execute(_SAVE, parameters, often=True)
+            done = await (self._transaction or Handle()).fetch_one(_SAVE, parameters, often=True)
         except psycopg.DatabaseError as error:
             if error.sqlstate != LEASE_LOST:
                 raise
             raise LeaseLostError(
                 "The run is another worker's now, or was deleted; nothing is saved."
             ) from None
+        if done is None:
+            raise StepsLostError
+        if self._lease["run_id"] is not None:  # callers of the API delete what they like
+            self._last_saved = batch.last_checkpoint() or self._last_saved
 
 
 def _check(channel: str, blob: bytes | None) -> None:

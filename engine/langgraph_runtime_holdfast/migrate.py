@@ -40,7 +40,7 @@ _OF_LIBRARIES: Final = ("checkpoints", "checkpoint_blobs", "checkpoint_writes", 
 _BROKEN: Final = """
 SELECT made.relname AS name
 FROM pg_index JOIN pg_class AS made ON made.oid = indexrelid JOIN pg_class AS of ON of.oid = indrelid
-WHERE NOT indisvalid AND made.relnamespace = current_schema()::regnamespace
+WHERE NOT indisvalid AND made.relnamespace = quote_ident(current_schema())::regnamespace
   AND (of.relname = ANY(%(tables)s) OR regexp_replace(made.relname, '_ccnew[0-9]*$', '') = ANY(%(names)s))
   AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS now WHERE now.index_relid = indexrelid)
 """

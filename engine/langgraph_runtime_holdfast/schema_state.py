@@ -41,7 +41,8 @@ SELECT to_regclass('holdfast_migration') IS NOT NULL AS first,
 _FIRST: Final = "SELECT version, version AS minimum FROM holdfast_migration"
 _SECOND: Final = "SELECT version, minimum_version AS minimum FROM holdfast_schema"
 _FUNCTIONS: Final = """
-SELECT proname AS name FROM pg_proc WHERE pronamespace = current_schema()::regnamespace AND proname = ANY(%s)
+SELECT proname AS name FROM pg_proc
+WHERE pronamespace = quote_ident(current_schema())::regnamespace AND proname = ANY(%s)
 """
 
 

@@ -25,6 +25,7 @@ OF_THE_ENGINE: Final = {
     "resume": "End the pause.",
     "callbacks": "Look at callbacks that are to be delivered, and send again those that were given up.",
     "top": "Show queue, workers, pools and callbacks, live.",
+    "capacity": "Say what a load needs: servers, connections, Postgres, disk and Valkey.",
 }
 
 

@@ -26,8 +26,8 @@ from tests.contract.engines import (
 # Short enough for the tests of crashed claimants, long enough for a slow machine's single request.
 POLICY = RetryPolicy(attempts=6, deadline_seconds=10.0, base_delay_seconds=0.05, max_delay_seconds=0.5)
 OF_THE_ENGINE = [
-    *("test_callbacks.py", "test_eyes.py", "test_logs.py", "test_pgbouncer.py", "test_top.py"),
-    *("test_two_replicas.py", "test_valkeys.py"),
+    *("test_callbacks.py", "test_capacity.py", "test_eyes.py", "test_logs.py", "test_moving.py"),
+    *("test_pgbouncer.py", "test_top.py", "test_two_replicas.py", "test_valkeys.py"),
 ]
 collect_ignore = [] if "holdfast" in ENGINES else OF_THE_ENGINE
 

@@ -110,6 +110,7 @@ def running_holdfast_server(
     manifest: str = "langgraph.json",
     *,
     graphs: Path = GRAPHS,
+    jobs: str = JOBS,
     **given: str,
 ) -> Iterator[str]:
     """Run `holdfast serve` on a database, which several may share; yields its address."""
@@ -117,7 +118,7 @@ def running_holdfast_server(
     port = choose_ports({"PORT": 0})["PORT"]
     command = [
         *(str(SCRIPTS / "holdfast"), "serve", "--config", str(home / manifest)),
-        *("--host", "127.0.0.1", "--port", str(port), "--jobs", JOBS),
+        *("--host", "127.0.0.1", "--port", str(port), "--jobs", jobs),
     ]
     variables = environment(
         DATABASE_URI=database_uri,

@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,9 +25,11 @@ from langgraph_runtime_holdfast.backup.dump import backup
 from langgraph_runtime_holdfast.backup.manifest import DUMP, FILE, Manifest, read_manifest
 from langgraph_runtime_holdfast.backup.restore import Wishes, restore, verify
 from langgraph_runtime_holdfast.backup.settle import adopt, begin_pause, resume
+from langgraph_runtime_holdfast.backup.unfinished import unfinished
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.migrate import migrate
 from langgraph_runtime_holdfast.ops.cron_schedule import next_date
+from langgraph_runtime_holdfast.schema_state import TABLES
 from tests.contract.engine_pool import engine_pool
 from tests.contract.engines import Services
 
@@ -60,6 +64,13 @@ SELECT gen_random_uuid(), assistant_id, schedule, zone, '{}', jsonb_build_object
        enabled
 FROM made, (VALUES ('January', '0 4 1 1 *', NULL, true), ('July', '0 4 1 7 *', 'Asia/Tokyo', true),
             ('off', '0 4 1 1 *', NULL, false)) AS given (name, schedule, zone, enabled)
+"""
+# A callback that was delivered long ago, and an item of the store whose time is up.
+EXPIRED: LiteralString = """
+INSERT INTO outbox (id, run_id, thread_id, url, host, retry_until, delivered_at)
+VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'http://a/b', 'a', now(),
+    now() - interval '9 days');
+INSERT INTO store (prefix, key, value, expires_at) VALUES ('a', 'b', '{}', now() - interval '1 day');
 """
 TOKEN: LiteralString = "SELECT last_value AS it FROM lease_token"
 
@@ -142,12 +153,16 @@ async def test_nothing_begins_while_it_is_paused(
         from langgraph_runtime_holdfast.ops.lease import heartbeat
         from langgraph_runtime_holdfast.ops.run_queue import claim
         from langgraph_runtime_holdfast.outbox import rows
+        from langgraph_runtime_holdfast.store import Store
 
         async def begun() -> tuple[int, int, int]:
             crons = [each async for each in Crons.next(handle)]
             return len(await claim(10)), len(await rows.claim(handle, 10, [])), len(crons)
 
+        await handle.execute(EXPIRED)
         assert await begun() == (0, 0, 0)
+        assert await rows.sweep(handle, 10) == 0
+        assert await Store().sweep_ttl() == 0
         # What is backed up from it is paused as well, also if it is not asked for.
         again, manifest = await in_thread(backup, uri, folder.parent / "again", jobs=1)
         assert manifest.is_paused
@@ -155,6 +170,8 @@ async def test_nothing_begins_while_it_is_paused(
         assert await in_thread(resume, uri) == (True, 1)
         assert await in_thread(resume, uri) == (False, 1)
         assert await begun() == (2, 1, 1)
+        assert await rows.sweep(handle, 10) == 1
+        assert await Store().sweep_ttl() == 1
         await in_thread(begin_pause, uri, "a test")
         assert (await handle.fetch_one("SELECT reason FROM holdfast_pause")) == {"reason": "a test"}
         heartbeat().end()
@@ -234,6 +251,11 @@ def test_what_would_do_harm_is_refused_and_changes_nothing(
     for attempt in (lambda: restore(newer, uri, Wishes()), lambda: verify(newer)):
         with pytest.raises(EngineError, match=rf"is damaged: dump/{damaged.name} is not as it was"):
             attempt()
+    text = (newer / FILE).read_text()
+    for damage in ("[]", "null", text.replace('"migrations": [', '"migrations": 1, "a": ['), text[:-9]):
+        (newer / FILE).write_text(damage)
+        with pytest.raises(EngineError, match=f"{FILE} (is damaged|cannot be read): "):
+            read_manifest(newer)
     with pytest.raises(EngineError, match=f"not a backup: it has no {FILE}"):
         read_manifest(tmp_path)
     assert ask(uri, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
@@ -251,6 +273,16 @@ async def test_a_restore_that_broke_off_is_taken_by_no_server(
         await in_thread(restore, short, uri, Wishes())
     with pytest.raises(EngineError, match="is not this engine's"):
         await migrate(uri, timeout_seconds=5)
+    for attempt in (resume, adopt):
+        with pytest.raises(EngineError, match="or not all of a backup"):
+            await in_thread(attempt, uri, **({"paused": False} if attempt is adopt else {}))
+    # Killed when all was there but nothing was settled.
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(TABLES)
+        connection.execute("INSERT INTO holdfast_migration VALUES (1, 'initial')")
+    with pytest.raises(EngineError, match="broke off at its end"):
+        await in_thread(resume, uri)
+    assert await in_thread(adopt, uri, paused=False) == 1
     assert (await in_thread(restore, folder, uri, Wishes(replaces=True))).running == 1
 
 
@@ -265,6 +297,37 @@ async def test_a_backup_of_the_schema_before_is_migrated(services: Services, tmp
     done = await in_thread(restore, folder, uri, Wishes(paused=True))
     assert "0006_pause" in done.applied
     assert it(uri, "SELECT count(*) AS it FROM holdfast_pause") == 1
+
+
+def test_the_password_may_be_where_libpq_looks_for_it(
+    services: Services, world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, password = world.removeprefix("postgresql://").split("@")[0].split(":")
+    monkeypatch.setenv("PGPASSWORD", password)
+    folder, _ = backup(world.replace(f"{user}:{password}", user), tmp_path, jobs=1)
+    assert restore(folder, into(services).replace(f"{user}:{password}", user), Wishes()).running == 1
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=lambda end: end.name)
+def test_of_a_backup_that_was_cut_off_nothing_stays(world: str, tmp_path: Path, end: signal.Signals) -> None:
+    """pg_dump waits for a lock until the first is ended; it outlives its parent if that is killed."""
+    command = [sys.executable, "-m", "langgraph_runtime_holdfast", "backup", "backups"]
+    with psycopg.connect(world) as connection:
+        connection.execute("LOCK TABLE assistant_version IN ACCESS EXCLUSIVE MODE")
+        cut_off = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "DATABASE_URI": world})
+        while not (left := list(tmp_path.glob("backups/*.unfinished"))):
+            assert cut_off.poll() is None
+            time.sleep(0.1)
+        time.sleep(1.0)
+        cut_off.send_signal(end)
+        cut_off.wait(30)
+        assert left[0].exists() is (end is signal.SIGKILL)
+        if end is signal.SIGKILL:
+            with unfinished(tmp_path / "backups" / "holdfast-1Z"):
+                assert left[0].exists(), "pg_dump writes to it"
+    while any((tmp_path / "backups").iterdir()):
+        with unfinished(tmp_path / "backups" / "holdfast-1Z"):
+            time.sleep(0.1)
 
 
 def test_the_commands_tell_no_secret_and_say_what_is_in_a_backup(

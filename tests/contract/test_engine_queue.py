@@ -337,6 +337,28 @@ async def test_a_stateless_result_reaches_its_listener_without_valkey(handle: Ha
     heartbeat().release(lease)
 
 
+async def test_a_stateless_result_that_is_kept_late_is_waited_for(handle: Handle) -> None:
+    """Its worker, in another process, is short of time after the run's end."""
+    from langgraph_runtime_holdfast.ops import Runs, Threads
+    from langgraph_runtime_holdfast.ops.run_result import keep_result
+
+    thread_id = await new_thread(handle)
+    run_id = await new_run(handle, thread_id, temporary=True, stream_mode=["values"])
+    place = await Runs.Stream.subscribe(run_id, thread_id)
+
+    async def listen() -> list[tuple[bytes, bytes, bytes | None]]:
+        events = Runs.Stream.join(run_id, stream_channel=place, thread_id=thread_id, ignore_404=True)
+        return [event async for event in events]
+
+    listening = asyncio.create_task(listen())
+    await asyncio.sleep(0.2)
+    await Threads.delete(handle, thread_id)
+    await asyncio.sleep(4.0)
+    await keep_result(handle, run_id, "values", b'{"step":2}')
+    async with asyncio.timeout(20):
+        assert await listening == [(b"values", b'{"step":2}', None)]
+
+
 async def test_a_blocked_loop_is_seen_and_what_waits_for_it_can_be_withdrawn(handle: Handle) -> None:
     """A stop leaves it behind; what has begun on it goes on."""
     from langgraph_runtime_holdfast.job_loop import JobLoop

@@ -128,3 +128,31 @@ async def test_what_a_task_wrote_first_stays_except_for_its_error(handle: Handle
             "SELECT idx, blob FROM checkpoint_writes WHERE thread_id = %s ORDER BY idx", [thread]
         )
         assert [tuple(row.values()) for row in rows] == [(-1, b"error"), (0, b"first")]
+
+
+async def test_who_builds_on_a_step_that_the_database_has_lost_leaves_no_hole(
+    handle: Handle, run_id: uuid.UUID
+) -> None:
+    """A standby that was behind took over: it has the run and its lease, and not what was saved last."""
+    from langgraph_runtime_holdfast.ops.lease import StepsLostError
+
+    writer = CheckpointWriter(run_id, TOKEN, behind=True)
+    for number in range(2):
+        await _save(writer, str(run_id), number)
+        await writer.settle()
+    for lost in (
+        "DELETE FROM checkpoints WHERE thread_id = %s AND checkpoint_id = '0001'",
+        "DELETE FROM checkpoint_blobs WHERE thread_id = %s AND version = '0001'",
+        "DELETE FROM checkpoint_writes WHERE thread_id = %s AND checkpoint_id = '0001'",
+    ):
+        await handle.execute(lost, [str(run_id)])
+    await _save(writer, str(run_id), 2)
+    with pytest.raises(StepsLostError):
+        await writer.settle()
+    assert await _saved(handle, str(run_id)) == _expected(1)
+    # Whoever goes on from what is there may.
+    again = CheckpointWriter(run_id, TOKEN, behind=True)
+    for number in range(1, 3):
+        await _save(again, str(run_id), number)
+    await again.settle()
+    assert await _saved(handle, str(run_id)) == _expected(3)

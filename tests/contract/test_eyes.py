@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -45,6 +46,20 @@ def test_each_alert_has_its_page_and_each_page_its_alert() -> None:
             assert heading in page, f"{name}: {heading}"
         if (index := (PAGES / "README.md")).exists():
             assert f"]({name})" in index.read_text(encoding="utf-8")
+
+
+def test_a_page_names_variables_that_somebody_reads() -> None:
+    example = (PAGES.parents[1] / ".env.example").read_text(encoding="utf-8")
+    spec = importlib.util.find_spec("langgraph_api")
+    assert spec is not None
+    assert spec.origin is not None
+    stock = "".join(path.read_text("utf-8") for path in (Path(spec.origin).parent / "config").glob("*.py"))
+    known = set(re.findall(r"^# ([A-Z][A-Z0-9_]+)=", example, re.M)) | set(
+        re.findall(r"[A-Z][A-Z0-9_]+", stock)
+    )
+    for path in PAGES.glob("*.md"):
+        named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", path.read_text(encoding="utf-8")))
+        assert not named - known, path.name
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason=PACKAGE)

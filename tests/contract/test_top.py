@@ -16,7 +16,13 @@ from tests.contract.engines import JOBS, SCRIPTS, Server, environment
 def top(folder: Path, *options: str, **given: str) -> subprocess.CompletedProcess[str]:
     command = [str(SCRIPTS / "holdfast"), "top", "--once", *options]
     return subprocess.run(
-        command, cwd=folder, env=environment(**given), capture_output=True, text=True, check=False, timeout=60
+        command,
+        cwd=folder,
+        env=environment(**given),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
     )
 
 

@@ -42,7 +42,7 @@ def test_one_trace_leads_from_the_client_to_the_model(
     ) as url:
         command = [str(SCRIPTS / "holdfast"), "run", "thinking", "How is the weather?"]
         variables = environment(HOLDFAST_URL=url, **otel)
-        subprocess.run(command, cwd=tmp_path, env=variables, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, cwd=tmp_path, env=variables, check=True, capture_output=True, timeout=150)
         body = {"assistant_id": "thinking", "input": ASKED}
         httpx.post(f"{url}/runs/wait", json=body, headers=callers, timeout=60).raise_for_status()
     # Read after both have ended: their last spans must have been sent by then.

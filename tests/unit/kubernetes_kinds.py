@@ -44,6 +44,7 @@ _TRIGGER = parts(
     },
     {"metricType": one_of("AverageValue", "Value")},
 )
+_PATH = parts({"type": one_of("Exact", "PathPrefix"), "value": TEXT})
 _REMOTE = parts({"secretKey": TEXT, "remoteRef": parts({"key": TEXT, "property": TEXT})})
 
 SPECS: dict[tuple[str, str], Schema] = {
@@ -79,6 +80,21 @@ SPECS: dict[tuple[str, str], Schema] = {
             ),
         }
     ),
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"): parts(
+        {
+            "parentRefs": each(parts({"name": TEXT}, {"namespace": TEXT, "sectionName": TEXT})),
+            "hostnames": each(TEXT),
+            "rules": each(
+                parts(
+                    {
+                        "matches": each(parts({"path": _PATH})),
+                        "backendRefs": each(parts({"name": TEXT, "port": NUMBER})),
+                    },
+                    {"timeouts": parts({"request": TEXT})},
+                )
+            ),
+        }
+    ),
     ("external-secrets.io/v1", "ExternalSecret"): parts(
         {
             "refreshInterval": TEXT,
@@ -105,6 +121,8 @@ SPECS: dict[tuple[str, str], Schema] = {
                     ),
                 }
             ),
+            # As a pod has them.
+            "topologySpreadConstraints": each(ANY),
             "affinity": parts({"podAntiAffinityType": one_of("preferred", "required"), "topologyKey": TEXT}),
             "resources": ANY,
             "storage": parts({"size": TEXT}),

@@ -27,7 +27,7 @@ needs_kubectl = pytest.mark.skipif(
 @functools.cache
 def render_folder(folder: Path) -> tuple[Document, ...]:
     """What a folder with a kustomization makes."""
-    told = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60)
+    told = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=150)
     assert told.returncode == 0, told.stderr
     assert "deprecated" not in told.stderr, told.stderr
     return tuple(yaml.safe_load_all(told.stdout))

@@ -331,7 +331,7 @@ def test_ctrl_c_tells_that_the_run_goes_on(serve: Callable[[Answer], str]) -> No
     try:
         assert waiting.wait(30)
         command.send_signal(signal.SIGINT)
-        out, err = command.communicate(timeout=30)
+        out, err = command.communicate(timeout=150)
     finally:
         command.kill()
     assert (command.returncode, out) == (130, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from langgraph_runtime_holdfast.backup.cli import backup
 from langgraph_runtime_holdfast.local.settings import DEFAULT_PORTS, SECRETS
 from langgraph_runtime_holdfast.settings import EngineSettings
 from sdk_client.callbacks.settings import CallbackSettings
 from sdk_client.settings import ClientSettings
 
 PROJECT = Path(__file__).resolve().parents[2]
+TEMPLATE = "sdk_client/scaffold/template/project"
 
 
 def langgraph(*arguments: str) -> str:
@@ -62,8 +65,19 @@ def test_the_image_holds_no_secret_and_checks_every_caller(dockerfile: str) -> N
     assert not {"kwargs", "values"} & set(webhooks["allowed_fields"])
     auth = json.loads(re.search(r"^ENV LANGGRAPH_AUTH='(.*)'$", dockerfile, re.M)[1])  # type: ignore[index]
     assert auth["disable_studio_auth"] is True
-    ignored = (PROJECT / ".dockerignore").read_text().splitlines()
-    assert {".env", ".env.*", ".git", ".holdfast"} <= set(ignored)
+
+
+@pytest.mark.parametrize("path", [".dockerignore", f"{TEMPLATE}/dot-dockerignore.tmpl"])
+def test_no_secret_and_no_backup_gets_into_an_image(path: str) -> None:
+    ignored = (PROJECT / path).read_text().splitlines()
+    # In folders below as well. `backups` is where `holdfast backup` puts them.
+    assert {"**/.env", "**/.env.*", "backups", ".git", ".holdfast"} <= set(ignored)
+    assert inspect.signature(backup).parameters["folder"].default == Path("backups")
+
+
+@pytest.mark.parametrize("path", [".gitignore", f"{TEMPLATE}/dot-gitignore.tmpl"])
+def test_no_secret_and_no_backup_gets_into_git(path: str) -> None:
+    assert {".env", "backups/", ".holdfast/"} <= set((PROJECT / path).read_text().splitlines())
 
 
 def test_the_server_is_not_among_our_dependencies() -> None:

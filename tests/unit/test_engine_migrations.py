@@ -175,6 +175,15 @@ def test_an_expansion_takes_nothing_away_and_holds_up_nobody(tmp_path: Path) -> 
         assert _faults(Migration.read(bad)), statement
 
 
+async def test_the_schema_may_have_a_name_that_needs_quotes(services: Services) -> None:
+    uri = services.make_database("migrations_named")
+    await done(uri, 'CREATE SCHEMA "Prod-1"')
+    there = f"{uri}?options=-csearch_path%3D%22Prod-1%22"
+    assert await migrate(there, timeout_seconds=30)
+    assert await migrate(there, timeout_seconds=30) == []
+    await require_schema(there, wants_vectors=False)
+
+
 async def test_who_does_not_migrate_refuses_what_is_behind(services: Services, add: Add) -> None:
     uri = services.make_database("migrations_behind")
     with pytest.raises(

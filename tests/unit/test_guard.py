@@ -424,7 +424,7 @@ def test_command_prints_a_line_for_each_graph_or_violation(
 def test_command_runs_as_a_module_without_a_traceback(tmp_path: Path) -> None:
     bad = manifest(tmp_path, {"a": "./bad.py:graph"}, bad="1 / 0")
     command = [sys.executable, "-m", "graphs.kit.guard", "--config", str(bad)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith(
         "a: load: importing ./bad.py raised ZeroDivisionError: division by zero. Cure: "

@@ -68,19 +68,21 @@ def test_an_overlay_is_valid_and_nothing_is_there_twice(overlay: str) -> None:
 def test_the_optional_parts_are_valid_too(tmp_path: Path) -> None:
     kustomization = {
         "resources": [str(Path("..") / ".." / "manifests" / "overlays" / "small")],
-        "components": ["../../manifests/components/external-secret", "../../manifests/components/ingress"],
+        "components": ["../../manifests/components/external-secret", "../../manifests/components/gateway"],
     }
     # Kustomize takes no absolute paths.
     shutil.copytree(MANIFESTS, tmp_path / "manifests")
     (own := tmp_path / "own" / "site").mkdir(parents=True)
     (own / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     documents = render_folder(own)
-    check(tuple(each for each in documents if each["kind"] in ("ExternalSecret", "Ingress")))
+    check(tuple(each for each in documents if each["kind"] in ("ExternalSecret", "HTTPRoute")))
     by_kind = {each["kind"]: each for each in documents}
-    assert by_kind["Ingress"]["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"] == {
-        "name": "api",
-        "port": {"name": "http"},
-    }
+    services = {each["metadata"]["name"]: each["spec"] for each in documents if each["kind"] == "Service"}
+    shut, open_to_all = by_kind["HTTPRoute"]["spec"]["rules"]
+    assert shut["matches"] == [{"path": {"type": "Exact", "value": "/metrics"}}]
+    assert shut["backendRefs"][0]["name"] not in services
+    (served,) = open_to_all["backendRefs"]
+    assert served["port"] in {each["port"] for each in services[served["name"]]["ports"]}
     given = {each["secretKey"] for each in by_kind["ExternalSecret"]["spec"]["data"]}
     assert given >= secret_keys("large")
     assert given - secret_keys("large") == {
@@ -299,7 +301,10 @@ def test_nothing_is_killed_while_it_drains(overlay: str) -> None:
         deployment = find(overlay, "Deployment", name)["spec"]
         assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
         labels = deployment["template"]["metadata"]["labels"].items()
-        assert find(overlay, "PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"].items() <= labels
+        budget = find(overlay, "PodDisruptionBudget", name)["spec"]
+        assert budget["selector"]["matchLabels"].items() <= labels
+        # Where there is one pod, `minAvailable` would keep its node from ever being emptied.
+        assert (budget["maxUnavailable"], "minAvailable" in budget) == (1, False)
         spread = deployment["template"]["spec"]["topologySpreadConstraints"]
         assert {each["topologyKey"] for each in spread} == {
             "topology.kubernetes.io/zone",

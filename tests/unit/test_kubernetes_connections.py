@@ -36,6 +36,8 @@ def most(overlay: str) -> dict[str, int]:
     """How many servers of each kind there may be, before anything is rolled out."""
     by_kind = {each["kind"]: each for each in rendered(overlay)}
     if "ScaledObject" in by_kind:
+        # Each `apply` would set it back to that number.
+        assert not [name for name in SERVERS if "replicas" in find(overlay, "Deployment", name)["spec"]]
         return {
             "api": by_kind["HorizontalPodAutoscaler"]["spec"]["maxReplicas"],
             "queue": by_kind["ScaledObject"]["spec"]["maxReplicaCount"],
@@ -104,6 +106,8 @@ def test_pgbouncer_is_as_the_page_about_connections_says() -> None:
     assert int(before) > 0
     assert int(after) > EngineSettings.model_fields["statement_seconds"].default
     assert int(before) + int(after) < spec["terminationGracePeriodSeconds"]
+    # Only the one that has a statement can cancel it.
+    assert find("large", "Service", "pgbouncer")["spec"]["sessionAffinity"] == "ClientIP"
     # Migrations and the receiver go to Postgres itself: only servers have another address.
     others = {name for name in OURS if "env" not in pod("large", name)["containers"][0]}
     assert others == {"migrate", "callbacks"}

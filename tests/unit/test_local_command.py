@@ -26,7 +26,7 @@ def refuse(project: Path, *arguments: str, **settings: str) -> str:
         env=os.environ | {"HOLDFAST_PORT": "0", "CALLBACKS_PORT": "0"} | settings,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert ended.returncode == 2, ended

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -39,6 +41,8 @@ def backup(
 
     It has its name only when all of it is on disk.
     """
+    # As Ctrl-C: pg_dump is ended, and what it has written is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with _told():
         from langgraph_runtime_holdfast.backup.dump import backup as make
         from langgraph_runtime_holdfast.backup.restore import verify as read_again

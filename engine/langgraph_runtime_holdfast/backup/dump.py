@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,7 @@ from langgraph_runtime_holdfast import __version__
 from langgraph_runtime_holdfast.backup.database import Connection, count_rows, exists, one, opened
 from langgraph_runtime_holdfast.backup.manifest import DUMP, FILE, Manifest, Migration, hashes
 from langgraph_runtime_holdfast.backup.programs import address, failure, find_program
+from langgraph_runtime_holdfast.backup.unfinished import unfinished
 from langgraph_runtime_holdfast.errors import EngineError
 
 _LOCK_WAIT: Final = "--lock-wait-timeout=60s"
@@ -50,34 +50,28 @@ def backup(dsn: str, into: Path, *, jobs: int) -> tuple[Path, Manifest]:
         # Before the snapshot is taken, so that what was acknowledged by then is in it.
         point = one(connection, "SELECT clock_timestamp() AS now")["now"].astimezone(UTC)
         final = into / f"holdfast-{point:%Y%m%dT%H%M%S}Z"
-        made = final.with_name(final.name + ".unfinished")
-        if final.exists() or made.exists():
-            raise EngineError(f"{final} is there, or being made.")
         try:
-            # Everything of everybody is in it.
-            made.mkdir(mode=0o700, parents=True)
-            said = _dump(connection, dsn, made, jobs)
-            files = hashes(made)
-            size = sum((made / DUMP / name).stat().st_size for name in files)
-            manifest = Manifest(
-                recovery_point=point.isoformat(),
-                took_seconds=round(time.monotonic() - began, 1),
-                engine=__version__,
-                database=connection.info.dbname,
-                files=files,
-                size_bytes=size,
-                **said,
-            )
-            manifest.write(made)
-            _keep(made, final)
+            with unfinished(final) as (made, held):
+                said = _dump(connection, dsn, made, held, jobs)
+                files = hashes(made)
+                size = sum((made / DUMP / name).stat().st_size for name in files)
+                manifest = Manifest(
+                    recovery_point=point.isoformat(),
+                    took_seconds=round(time.monotonic() - began, 1),
+                    engine=__version__,
+                    database=connection.info.dbname,
+                    files=files,
+                    size_bytes=size,
+                    **said,
+                )
+                manifest.write(made)
+                _keep(made, final)
         except OSError as error:
             raise EngineError(f"The backup cannot be written: {error}") from error
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
     return final, manifest
 
 
-def _dump(connection: Connection, dsn: str, made: Path, jobs: int) -> dict[str, Any]:
+def _dump(connection: Connection, dsn: str, made: Path, held: int, jobs: int) -> dict[str, Any]:
     """Dump a snapshot and count its rows meanwhile; returns what the manifest says of it."""
     major = connection.info.server_version // 10_000
     program = find_program("pg_dump", major)
@@ -89,10 +83,15 @@ def _dump(connection: Connection, dsn: str, made: Path, jobs: int) -> dict[str, 
         snapshot = one(connection, "SELECT pg_export_snapshot() AS id")["id"]
         command = [
             *(str(program.path), "--format=directory", f"--file={made / DUMP}", f"--jobs={jobs}"),
-            *(f"--snapshot={snapshot}", _LOCK_WAIT, f"--dbname={where}"),
+            *(f"--snapshot={snapshot}", _LOCK_WAIT, "--no-password", f"--dbname={where}"),
         ]
         dumping = subprocess.Popen(  # noqa: S603 - a program of Postgres, with our own options
-            command, stdin=subprocess.DEVNULL, stdout=complaints, stderr=complaints, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=complaints,
+            stderr=complaints,
+            env=environment,
+            pass_fds=[held],
         )
         try:
             said = _about(connection)

@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+
 from langgraph_runtime_holdfast.errors import EngineError
 
 FILE: Final = "manifest.json"
@@ -97,19 +99,22 @@ def read_manifest(folder: Path) -> Manifest:
         EngineError: It is none, or one of an engine that is newer.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        found: Any = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         unfinished = " It was not finished." if folder.name.endswith(".unfinished") else ""
         raise EngineError(f"{folder} is not a backup: it has no {FILE}.{unfinished}") from None
     except (OSError, ValueError) as error:
         raise EngineError(f"{folder / FILE} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise EngineError(f"{folder / FILE} is damaged: it is not an object.")
     if found.pop("format", None) != _FORMAT:
         raise EngineError(f"{folder} was made by another engine's `backup`; restore it with that one.")
     try:
-        found["migrations"] = [Migration(**each) for each in found["migrations"]]
-        return Manifest(**found)
-    except (KeyError, TypeError) as error:
-        raise EngineError(f"{folder / FILE} is damaged: {error}") from error
+        manifest = TypeAdapter(Manifest).validate_python(found)
+        _ = manifest.moment, manifest.minimum_version
+    except ValueError as error:
+        raise EngineError(f"{folder / FILE} is damaged: {' '.join(str(error).split())}") from error
+    return manifest
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -21,6 +21,7 @@ FOLDER: Final = "HOLDFAST_POSTGRES_PROGRAMS"
 _DISTRIBUTIONS: Final = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
 _VERSION: Final = re.compile(r"\(PostgreSQL\) (\d+)")
 _SECRET: Final = b"*"
+_INHERITED: Final = frozenset({"PATH", "HOME", "TMPDIR", "TZ"})
 LAST_WITHOUT_TRANSACTION_TIMEOUT: Final = 16
 """Newer programs set it in each session, which servers up to this one refuse."""
 
@@ -108,7 +109,10 @@ def address(dsn: str) -> tuple[str, dict[str, str]]:
         EngineError: It has a secret that has no environment variable.
     """
     shown: dict[str, str] = {}
-    environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "TZ") if name in os.environ}
+    # With what libpq reads itself, as our own connections do: a password may be in PGPASSWORD or PGPASSFILE.
+    environment = {
+        name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith("PG")
+    }
     for option in pq.Conninfo.parse(dsn.encode()):
         if option.val is None:
             continue

@@ -33,7 +33,7 @@ from langgraph_runtime_holdfast.backup.programs import (
     find_program,
     run,
 )
-from langgraph_runtime_holdfast.backup.settle import pause_now, settle
+from langgraph_runtime_holdfast.backup.settle import RESTORING, pause_now, settle
 from langgraph_runtime_holdfast.dsn import described
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.migrate import migrate
@@ -44,7 +44,6 @@ from langgraph_runtime_holdfast.settings import settings
 _HELD_BACK: Final = ("holdfast_migration", "holdfast_schema", "holdfast_pause")
 _DATA_OF: Final = re.compile(r" TABLE DATA (\S+) (\S+) ")
 _SCHEMA: Final = re.compile(r" SCHEMA - (\S+) ")
-_RESTORES: Final = "a restore is under way"
 _SECTIONS: Final = ("pre-data", "data", "post-data")
 _NOT_RESTORED: Final = (
     "--no-owner",
@@ -163,10 +162,11 @@ def _bring_back(
         contents.flush()
         for section in _SECTIONS:
             options = [f"--jobs={wishes.jobs}", f"--section={section}", f"--use-list={contents.name}"]
-            options += ["--exit-on-error", *_NOT_RESTORED, f"--dbname={where}", str(folder / DUMP)]
+            options += ["--exit-on-error", "--no-password", *_NOT_RESTORED, f"--dbname={where}"]
+            options.append(str(folder / DUMP))
             run(program, options, environment)
             if section == "pre-data":
-                pause_now(connection, _RESTORES)
+                pause_now(connection, RESTORING)
     _compare(connection, manifest)
     connection.execute("ANALYZE")
     with connection.transaction():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from langgraph_runtime_holdfast import pause
-from langgraph_runtime_holdfast.backup.database import Connection, exists, opened
+from langgraph_runtime_holdfast.backup.database import Connection, exists, one, opened
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.foreign import FOLDER
 from langgraph_runtime_holdfast.settings import settings
@@ -31,6 +31,7 @@ UPDATE outbox SET available_at = now(), claim_token = NULL, claimed_by = NULL
 WHERE claim_token IS NOT NULL AND delivered_at IS NULL AND dead_at IS NULL
 """
 _CRONS: Final = "UPDATE cron SET claimed_until = NULL WHERE claimed_until IS NOT NULL"
+_IS_WHOLE: Final = "SELECT EXISTS (SELECT FROM holdfast_migration) AS it"
 _CRONS_DUE: Final = """
 SELECT cron_id, schedule, timezone, now() AS now FROM cron
 WHERE enabled AND next_run_date <= now() AND (end_time IS NULL OR end_time >= now())
@@ -40,6 +41,10 @@ _MOVE_CRON: Final = """
 UPDATE cron SET next_run_date = %(date)s, claimed_until = NULL WHERE cron_id = %(cron_id)s
 """
 _PAUSE_TABLE: Final = FOLDER / "0006_pause.sql"
+
+
+RESTORING: Final = "a restore is under way"
+"""What is said of the pause meanwhile; who finds it later finds a restore that broke off."""
 
 
 def pause_now(connection: Connection, reason: str) -> None:
@@ -112,6 +117,12 @@ def resume(dsn: str, *, skips_crons: bool = False) -> Resumed:
     """
     with opened(dsn) as connection, connection.transaction():
         _require(connection)
+        row = connection.execute(pause.READ).fetchone()
+        if row is not None and row["reason"] == RESTORING:
+            raise EngineError(
+                "A restore into this database is under way, or broke off at its end, when leases of the lost "
+                "world still count in it. If it broke off: `holdfast adopt`, or `holdfast adopt --paused`."
+            )
         due = connection.execute(_CRONS_DUE).fetchall()
         if skips_crons:
             _skip(connection, due)
@@ -129,9 +140,11 @@ def _skip(connection: Connection, crons: list[dict[str, Any]]) -> None:
 
 
 def _require(connection: Connection) -> None:
-    if not exists(connection, "holdfast_pause"):
+    known = exists(connection, "holdfast_pause") and exists(connection, "holdfast_migration")
+    if not known or not one(connection, _IS_WHOLE)["it"]:
         raise EngineError(
-            "The database does not have this engine's schema. Run `holdfast migrate` of this version first."
+            "The database does not have this engine's schema, or not all of a backup. Run `holdfast migrate` "
+            "of this version first, or the restore again."
         )
 
 

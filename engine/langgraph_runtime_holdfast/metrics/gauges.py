@@ -10,7 +10,8 @@ import asyncio
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -30,21 +31,14 @@ _SAMPLE_SECONDS: Final = 5.0
 _MOST_SECONDS: Final = 4.0
 _VALKEY_SECONDS: Final = 2.0
 # A run waits since it became due: created, put back, or once its back-off is over. One behind a run of its
-# thread does not wait for a worker. The first few hundred are looked at, by the index of the queue.
+# thread does not wait for a worker.
 SAMPLE: Final = """
 SELECT (SELECT count(*) FROM run_inflight WHERE status = 'pending') AS n_pending,
        (SELECT count(*) FROM run_inflight WHERE status = 'running') AS n_running,
        (SELECT count(*) FROM run_inflight WHERE status = 'running'
            AND leased_until < now() - make_interval(secs => %(lease_seconds)s)) AS n_orphaned,
-       (SELECT extract(epoch FROM max(now() - greatest(created_at, updated_at, available_at)))::float8 FROM (
-           SELECT created_at, updated_at, available_at FROM run_inflight AS flight
-           WHERE status = 'pending' AND created_at <= now() AND available_at <= now() AND NOT EXISTS (
-               SELECT FROM run_inflight AS other
-               WHERE other.thread_id = flight.thread_id
-                 AND (other.created_at, other.run_id) < (flight.created_at, flight.run_id)
-           )
-           ORDER BY created_at, run_id LIMIT 200
-       ) AS due) AS oldest_pending,
+       (SELECT extract(epoch FROM max(now() - since))::float8
+           FROM waiting_runs_v1(most => 200)) AS oldest_pending,
        (SELECT count(*) FROM outbox WHERE delivered_at IS NULL AND dead_at IS NULL) AS n_callbacks,
        (SELECT extract(epoch FROM now() - min(created_at))::float8 FROM outbox
            WHERE delivered_at IS NULL AND dead_at IS NULL) AS oldest_callback,
@@ -122,7 +116,6 @@ def _deployment_gauges() -> dict[str, Gauge]:
 
 async def _report_database(reporter: Any) -> dict[str, Any] | None:
     from langgraph_api import config
-    from langgraph_api import metrics_otlp as names
 
     # One figure for the whole deployment: a process that only executes runs leaves it to the others.
     shows_queue = not config.IS_QUEUE_ENTRYPOINT
@@ -136,16 +129,22 @@ async def _report_database(reporter: Any) -> dict[str, Any] | None:
     except Exception:
         # Where every connection is in use it answers all the same, if not this question.
         meters().postgres_up.set(heard.is_fresh() and refusals.reason() is None)
-        for gauge in _deployment_gauges().values() if shows_queue else ():
-            gauge.set(math.nan)
+        if shows_queue:
+            _show_queue(reporter, defaultdict(lambda: math.nan))
         raise
     meters().postgres_up.set(1)
     if stats is not None:
-        reporter.record_gauge(names.GAUGE_NUM_PENDING_RUNS, stats["n_pending"])
-        reporter.record_gauge(names.GAUGE_NUM_RUNNING_RUNS, stats["n_running"])
-        for count, gauge in _deployment_gauges().items():
-            gauge.set(stats[count])
+        _show_queue(reporter, stats)
     return stats
+
+
+def _show_queue(reporter: Any, stats: Mapping[str, Any]) -> None:
+    from langgraph_api import metrics_otlp as names
+
+    reporter.record_gauge(names.GAUGE_NUM_PENDING_RUNS, stats["n_pending"])
+    reporter.record_gauge(names.GAUGE_NUM_RUNNING_RUNS, stats["n_running"])
+    for count, gauge in _deployment_gauges().items():
+        gauge.set(stats[count])
 
 
 async def _ask_valkey() -> None:

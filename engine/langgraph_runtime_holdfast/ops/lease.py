@@ -69,6 +69,17 @@ class LeaseLostError(RetryableException):
     """The run was deleted, or went to another worker; this one writes nothing more about it."""
 
 
+class StepsLostError(RetryableException):
+    """The database has forgotten steps that it had saved, as a standby does that was behind and took over."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__(
+            "The database has lost steps that it had saved (a standby that was behind took over?); "
+            "the run goes on from the last one that is there."
+        )
+
+
 class LeaseLapsedError(RetryableException):
     """The lease could not be extended in time, so another worker may begin the run; no attempt is counted."""
 

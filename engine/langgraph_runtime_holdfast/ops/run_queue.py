@@ -75,14 +75,17 @@ WHERE run_id IN (
 )
 RETURNING run_id
 """
+_FORGET: Final = f"""
+DELETE FROM run_result WHERE created_at < now() - make_interval(mins => %(minutes)s) AND NOT {pause.IS_ON}
+"""  # noqa: S608 - constants
 _STATS: Final = """
 WITH inflight AS (
     SELECT status, thread_id, extract(epoch FROM now() - created_at)::float8 AS waits,
-           status = 'pending' AND created_at < now() AND NOT EXISTS (
-               SELECT FROM run_inflight AS other
-               WHERE other.thread_id = flight.thread_id AND other.status = 'running'
+           -- Not EXISTS, which would look for each that waits; those that run are few.
+           status = 'pending' AND created_at < now() AND thread_id NOT IN (
+               SELECT thread_id FROM run_inflight WHERE status = 'running'
            ) AS unblocked
-    FROM run_inflight AS flight
+    FROM run_inflight
 )
 SELECT count(*) FILTER (WHERE status = 'pending') AS n_pending,
        count(*) FILTER (WHERE status = 'running') AS n_running,
@@ -223,10 +226,7 @@ async def sweep(*, may_take: bool = True) -> Sequence[UUID]:
         )
         if not may_take:
             return []
-        await handle.execute(
-            "DELETE FROM run_result WHERE created_at < now() - make_interval(mins => %(minutes)s)",
-            {"minutes": _KEPT_RESULT_MINUTES},
-        )
+        await handle.execute(_FORGET, {"minutes": _KEPT_RESULT_MINUTES})
     meters().runs_taken_over.inc(len(rows))
     return [row["run_id"] for row in rows]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import ClassVar, Final, Literal
@@ -48,6 +49,10 @@ _FROM_BEGINNING: Final = ("-1", "0", "-", "")
 # Between the commit of a run's end and the feed's last entry.
 _GRACE_SECONDS: Final = 2.0
 _GRACE_STEP_SECONDS: Final = 0.1
+_KEPT_STEP_SECONDS: Final = 0.5
+_KEPT_SECONDS: Final = 10.0
+"""How late the result of a stateless run may be kept: its worker, which may be short of time, does that after
+the run's end, and nobody else has it."""
 
 
 class StreamHandler:
@@ -343,16 +348,28 @@ async def _ending(listening: _Listening, *, ignore_404: bool) -> AsyncIterator[E
             elif listening.has_ended:
                 yield (*result, None)
         return
-    async with connect() as handle:
-        result = await kept_result(handle, listening.run_id)
-        if result is None:
-            where = {"run_id": listening.run_id, "thread_id": listening.thread_id}
-            if await handle.fetch_one(_FACTS, where) is None:
-                yield _gone(ignore_404=ignore_404)
-                return
-            result = await thread_result(handle, listening.thread_id)
-    if result is not None and listening.sends_values and matches(result[0].decode(), listening.modes):
+    is_gone, result = await _looked_up(listening)
+    if is_gone and ignore_404:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_KEPT_SECONDS):
+                while is_gone:
+                    await asyncio.sleep(_KEPT_STEP_SECONDS)
+                    is_gone, result = await _looked_up(listening)
+    if is_gone:
+        yield _gone(ignore_404=ignore_404)
+    elif result is not None and listening.sends_values and matches(result[0].decode(), listening.modes):
         yield (*result, None)
+
+
+async def _looked_up(listening: _Listening) -> tuple[bool, tuple[bytes, bytes] | None]:
+    """Whether the run is gone with its result, and what the database has of that."""
+    async with connect() as handle:
+        if (result := await kept_result(handle, listening.run_id)) is not None:
+            return False, result
+        where = {"run_id": listening.run_id, "thread_id": listening.thread_id}
+        if await handle.fetch_one(_FACTS, where) is None:
+            return True, None
+        return False, await thread_result(handle, listening.thread_id)
 
 
 async def _taken(listening: _Listening, entry: Entry) -> Event | None:

@@ -64,7 +64,7 @@ class ThreadState(Authenticated):
                 tasks=(),
                 interrupts=(),
             )
-        async with _graph(graph_id, thread, config, "threads.read", as_json=True) as (graph, _):
+        async with open_graph(graph_id, thread, config, "threads.read", as_json=True) as (graph, _):
             return _shown(await graph.aget_state(config, subgraphs=subgraphs))
 
     @staticmethod
@@ -162,7 +162,7 @@ class ThreadState(Authenticated):
             before = {"configurable": {"checkpoint_id": before}}
         if before is not None:
             before = before if "configurable" in before else {"configurable": before}
-        async with _graph(graph_id, thread, config, "threads.read", as_json=True) as (graph, _):
+        async with open_graph(graph_id, thread, config, "threads.read", as_json=True) as (graph, _):
             history = graph.aget_state_history(config, limit=limit, filter=metadata, before=before)
             return [snapshot async for snapshot in history]
 
@@ -221,8 +221,8 @@ async def _change(
     thread_id = thread["thread_id"]
     # The graphs first: a factory may take long, and the thread is locked later.
     async with (
-        _graph(graph_id, thread, config, "threads.update") as (graph, saver),
-        _graph(graph_id, thread, config, "threads.read", as_json=True) as (reader, its_saver),
+        open_graph(graph_id, thread, config, "threads.update") as (graph, saver),
+        open_graph(graph_id, thread, config, "threads.read", as_json=True) as (reader, its_saver),
     ):
         must_not_repeat()
         try:
@@ -231,7 +231,7 @@ async def _change(
                 its_saver.work_in(tx)
                 made: dict[str, Any] = await update(graph)
                 state = await reader.aget_state(config)
-                await set_thread_status(tx, thread_id, _as_checkpoint(state), None)
+                await set_thread_status(tx, thread_id, as_checkpoint(state), None)
         except TRANSIENT as error:
             raise DatabaseAwayError(f"The state may not have been updated: {error}") from error
     told = {"state": state_snapshot_to_thread_state(_shown(state)), "thread_id": str(thread_id)}
@@ -239,7 +239,8 @@ async def _change(
     return made
 
 
-def _as_checkpoint(state: StateSnapshot) -> dict[str, Any]:
+def as_checkpoint(state: StateSnapshot) -> dict[str, Any]:
+    """A state as a thread's row is made of it."""
     return {
         "next": list(state.next),
         "values": state.values,
@@ -254,7 +255,7 @@ def _shown(state: StateSnapshot) -> StateSnapshot:
 
 
 @asynccontextmanager
-async def _graph(
+async def open_graph(
     graph_id: str, thread: Row, config: Config, access: str, *, as_json: bool = False
 ) -> AsyncIterator[tuple[Any, Saver]]:
     """Open the thread's graph with a saver of its own.

@@ -16,12 +16,18 @@ import psycopg
 from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.checkpoint_rows import delete_run_checkpoints
-from langgraph_runtime_holdfast.checkpoint_writer import LEASE_LOST, Batch
+from langgraph_runtime_holdfast.checkpoint_writer import LEASE_LOST, STILL_THERE, Batch, CheckpointWriter
 from langgraph_runtime_holdfast.database import Executor, Handle
 from langgraph_runtime_holdfast.limits import TooLargeError, check_size
 from langgraph_runtime_holdfast.metrics.meters import meters
 from langgraph_runtime_holdfast.ops.encryption import encrypted, using_custom_encryption
-from langgraph_runtime_holdfast.ops.lease import Lease, LeaseLostError, current_lease, explained
+from langgraph_runtime_holdfast.ops.lease import (
+    Lease,
+    LeaseLostError,
+    StepsLostError,
+    current_lease,
+    explained,
+)
 from langgraph_runtime_holdfast.ops.run_feed import append_event
 from langgraph_runtime_holdfast.ops.statement import json_bytes, json_text
 from langgraph_runtime_holdfast.outbox import bell, rows
@@ -35,13 +41,13 @@ SELECT set_thread_state_v2(
     new_values => %(values)s::jsonb, new_interrupts => %(interrupts)s::jsonb
 ) AS is_there
 """
-_END_RUN: Final = """
+_END_RUN: Final = f"""
 SELECT end_run_v2(
     ended => %(run_id)s, held_token => %(token)s, run_status => %(run_status)s, its_thread => %(thread_id)s,
     new_status => %(status)s, new_error => %(error)s::jsonb, more_metadata => %(metadata)s::jsonb,
     has_checkpoint => %(has_checkpoint)s, new_values => %(values)s::jsonb,
     new_interrupts => %(interrupts)s::jsonb, saved => %(saved)s, blobs => %(blobs)b::bytea[]
-) AS has_more
+) AS has_more WHERE {STILL_THERE}
 """
 
 Checkpoint = Mapping[str, Any]
@@ -121,6 +127,7 @@ async def end_run(
     rolls_back = run_status == "rollback"
     # A run that is rolled back leaves nothing.
     row |= {"saved": None, "blobs": []} if rest is None or rolls_back else rest.parameters()
+    row |= (CheckpointWriter() if lease is None or rolls_back else lease.writer()).basis
     message = None
     if lease is not None and lease.webhook is not None:
         shown = checkpoint
@@ -131,7 +138,9 @@ async def end_run(
 
     async def write(executor: Executor) -> None:
         done = await executor.fetch_one(_END_RUN, row, often=True)
-        if done is None or done["has_more"] is None:
+        if done is None:
+            raise StepsLostError
+        if done["has_more"] is None:
             raise _gone(run_id, token)
         if lease is not None:
             lease.has_next = done["has_more"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,8 @@ def top(
     from langgraph_runtime_holdfast.outbox.cli import told
 
     with told(as_json), _source(config, url) as look:
-        if as_json or once:
+        # Where nobody sees a screen, it would draw for ever and show nothing.
+        if as_json or once or not sys.stdout.isatty():
             _print_on(look, every, once=once, as_json=as_json)
         else:
             _draw_on(look, every)

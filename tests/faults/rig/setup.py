@@ -50,6 +50,8 @@ class Setup:
     """How wrong the clock of each server is; none is wrong if left out."""
     standby: Literal["none", "asynchronous", "synchronous"] = "none"
     """A second Postgres that follows the first, `stand.standby`; the servers know both addresses."""
+    patroni: Literal["none", "asynchronous", "synchronous"] = "none"
+    """Two Postgres that Patroni looks after in place of the one, `stand.patroni`; the servers know both."""
     valkey: type[Valkey] = Valkey
     """One server, a cluster, or one that is replicated under a Sentinel."""
     postgres: Mapping[str, str] = field(default_factory=dict)

@@ -28,6 +28,7 @@ from tests.faults.rig.gauge import Gauge
 from tests.faults.rig.journal import Journal, repeated
 from tests.faults.rig.load import NODES, Load
 from tests.faults.rig.outcome import Outcome
+from tests.faults.rig.patroni import PatroniCluster
 from tests.faults.rig.postgres import Postgres
 from tests.faults.rig.probe import Probe
 from tests.faults.rig.proxy import Proxy
@@ -76,7 +77,7 @@ class Stand:
             folder: For data and logs.
             setup: What there is.
         """
-        self.postgres = Postgres(folder / "postgres")
+        self.postgres = _make_postgres(folder / "postgres", setup)
         self.valkey = setup.valkey(folder / "valkey")
         self.receiver = Receiver()
         self.journal = Journal(folder / "journal")
@@ -84,6 +85,7 @@ class Stand:
         """What each server reaches Postgres by, if the scenario asked for it."""
         self.servers: list[Server] = []
         self.outcome = outcome
+        outcome.replication_is_asynchronous = "asynchronous" in (setup.standby, setup.patroni)
         self.began = self.ended = 0.0
         """When the fault began and ended, by the monotonic clock."""
         self.openai = openai_fake.OpenAIFake()
@@ -216,6 +218,12 @@ class Stand:
         )
 
     @property
+    def patroni(self) -> PatroniCluster:
+        """The two Postgres, if the scenario has them."""
+        assert isinstance(self.postgres, PatroniCluster), "the scenario has one Postgres"
+        return self.postgres
+
+    @property
     def url(self) -> str:
         """Where clients reach the servers."""
         return (
@@ -261,7 +269,7 @@ class Stand:
         settings = dict(self._setup.postgres)
         if self.outcome.durability == "async":
             settings |= SETTINGS
-        if settings:
+        if settings and self._setup.patroni == "none":  # Patroni has settings of its own
             await self.postgres.set(**settings)
             await self.postgres.stop()
             await self.postgres.start()
@@ -273,7 +281,6 @@ class Stand:
             self.postgres.stop
         )  # the first one; `self.postgres` is another after a failover
         await self.standby.follow(synchronously=self._setup.standby == "synchronous")
-        self.outcome.replication_is_asynchronous = self._setup.standby == "asynchronous"
 
     async def _start_servers(self, stack: AsyncExitStack) -> None:
         clocks = self._setup.clocks_off_by_seconds
@@ -407,3 +414,9 @@ class Stand:
         threads = [handle.thread_id for handle in self.load.handles]
         ((doubled,),) = await self.postgres.ask(_DOUBLED, [threads])
         found.doubled = int(doubled)
+
+
+def _make_postgres(folder: Path, setup: Setup) -> Postgres:
+    if setup.patroni == "none":
+        return Postgres(folder)
+    return PatroniCluster(folder, synchronous=setup.patroni == "synchronous")
