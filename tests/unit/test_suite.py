@@ -1,4 +1,4 @@
-"""How the suite is shared out: a plugin that stops doing so fails nothing, and starts each server several times."""
+"""How the suite is shared out: where a plugin stops doing so, nothing fails, and all becomes slow."""
 
 from __future__ import annotations
 
