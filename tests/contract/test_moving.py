@@ -146,8 +146,8 @@ async def test_a_source_that_cannot_be_read_is_told_in_a_line(services: Services
         await compiled(pausing.inbox, saver).ainvoke({"text": "a"}, place_of("7"))
         with psycopg.connect(uri, autocommit=True) as connection:
             connection.execute("UPDATE checkpoint_writes SET type = 'msgpack+aes'")
-        async with SqlSource.opened(uri) as source:
-            (thread,) = [each async for each in source.threads()]
+        async with SqlSource.opened(uri) as opened:
+            (thread,) = [each async for each in opened.threads()]
         assert "encrypted (msgpack+aes)" in thread.fault
         done = await holdfast(config, empty, "import", "postgres", uri, "--graph=inbox")
     assert (done.returncode, done.stdout) == (2, ""), done.stderr

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.contract.api import Sdk, until
-from tests.contract.engines import JOBS, SCRIPTS, Server, environment
+from tests.contract.engines import JOBS, SCRIPTS, Server, Services, environment
 
 
 def top(folder: Path, *options: str, **given: str) -> subprocess.CompletedProcess[str]:
@@ -75,10 +75,14 @@ async def test_it_shows_queue_workers_pools_and_callbacks(server: Server, sdk: S
             await sdk.runs.cancel(thread_id, each["run_id"], wait=True)
 
 
-def test_it_says_in_one_line_what_it_cannot_read(tmp_path: Path) -> None:
+def test_it_says_in_one_line_what_it_cannot_read(services: Services, tmp_path: Path) -> None:
     done = top(tmp_path, "--url", "http://127.0.0.1:9")
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert "cannot be read" in line
     away = top(tmp_path, "--json", DATABASE_URI="postgresql://u@127.0.0.1:9/d")
     assert (away.returncode, json.loads(away.stdout)["error"]["type"]) == (5, "DatabaseAwayError")
+    behind = top(tmp_path, DATABASE_URI=services.make_database("top_behind"))
+    assert (behind.returncode, behind.stdout) == (2, "")
+    assert "is behind this version" in behind.stderr
+    assert "holdfast migrate" in behind.stderr

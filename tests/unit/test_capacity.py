@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cost_fit import fitted
+from langgraph_runtime_holdfast import valkey
 from langgraph_runtime_holdfast.capacity.answer import answer
 from langgraph_runtime_holdfast.capacity.connections import OTHERS, RESERVED, connections_of
 from langgraph_runtime_holdfast.capacity.measured import OURS, Cell, Figures, read_measured
 from langgraph_runtime_holdfast.capacity.overlays import OVERLAYS, fits
-from langgraph_runtime_holdfast.capacity.plan import SLOTS_BUSY, Load, plan_for
+from langgraph_runtime_holdfast.capacity.plan import MOST_SERVERS, SHARDS, SLOTS_BUSY, Load, plan_for
 from langgraph_runtime_holdfast.capacity.waiting import Slots, fewest
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.settings import EngineSettings
 from sdk_client.cli.main import app
 from tests.unit import test_kubernetes_connections as manifests
 from tests.unit.kubernetes_render import MANIFESTS, find, needs_kubectl, pod, settings_of
@@ -137,6 +139,12 @@ def test_the_assumptions_are_those_of_the_manifests() -> None:
     assert RESERVED == manifests.RESERVED
     scaler = find("large", "ScaledObject", "queue")["spec"]["triggers"][0]["metadata"]["targetQueryValue"]
     assert float(scaler) / int(settings_of("large")["N_JOBS_PER_WORKER"]) == SLOTS_BUSY
+
+
+def test_the_bounds_are_those_of_the_engine() -> None:
+    bounds = EngineSettings.model_fields["replicas"].metadata
+    assert [each.le for each in bounds if hasattr(each, "le")] == [MOST_SERVERS]
+    assert valkey.SHARDS == SHARDS
 
 
 def test_the_smallest_overlay_that_fits_is_told_and_what_the_others_lack() -> None:

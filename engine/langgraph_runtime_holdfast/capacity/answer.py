@@ -98,7 +98,7 @@ class Answer:
                 (fit.overlay, "fits" if fit.fits else f"wants {', '.join(fit.lacks)}")
                 for fit in self.overlays
             ],
-            "remarks": [(str(number), text) for number, text in enumerate(self.remarks, 1)],
+            **({"remarks": [("-", text) for text in self.remarks]} if self.remarks else {}),
             "measured": [(self.source.date, self.source.machine)],
         }
 

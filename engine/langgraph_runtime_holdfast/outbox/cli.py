@@ -117,7 +117,7 @@ def database(config: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """The deployment's database: DATABASE_URI, or the Postgres that runs in its data folder.
 
     Raises:
-        EngineError: There is none, or it has no outbox.
+        EngineError: There is none, or it is behind this version.
     """
     import psycopg
     from psycopg.rows import dict_row
@@ -131,8 +131,11 @@ def database(config: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     try:
         with psycopg.connect(dsn, row_factory=dict_row, **options) as connection:
             yield connection
-    except psycopg.errors.UndefinedTable:
-        raise EngineError("The database has no outbox yet. Bring it there with: holdfast migrate") from None
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
+        missing = str(error).split("\n", 1)[0]
+        raise EngineError(
+            f"The database is behind this version: {missing}. Bring it there with: holdfast migrate"
+        ) from None
     except psycopg.Error as error:
         raise DatabaseAwayError(
             f"Postgres at {described(dsn)} cannot be used: {' '.join(str(error).split())}"
