@@ -129,9 +129,9 @@ class FolderSource:
         try:
             return _made(kind, line)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
+            what = kind.__name__.removeprefix("Old").lower()
             raise EngineError(
-                f"{self._folder} is damaged: {str(line)[:80]} is no {kind.__name__.removeprefix('Old').lower()} "
-                f"({error})."
+                f"{self._folder} is damaged: {str(line)[:80]} is no {what} ({error})."
             ) from error
 
     def _row(self, line: list[Any]) -> tuple[Any, ...]:
