@@ -135,13 +135,13 @@ async def test_a_source_that_cannot_be_read_is_told_in_a_line(services: Services
             connection.execute(f"CREATE TABLE {name} (thread_id text)")
         connection.execute("CREATE TABLE checkpoint_migrations (v int); ")
         connection.execute("INSERT INTO checkpoint_migrations VALUES (999)")
-    for source, why in (
+    for address, why in (
         ("postgresql://me:secret@127.0.0.1:9/d", "cannot be used"),
         (empty, "has no tables of AsyncPostgresSaver"),
         (newer, "newer langgraph-checkpoint-postgres (version 999"),
     ):
         with pytest.raises(EngineError) as refused:
-            async with SqlSource.opened(source):
+            async with SqlSource.opened(address):
                 pass
         assert why in str(refused.value)
         assert "secret" not in str(refused.value)

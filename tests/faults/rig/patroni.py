@@ -43,11 +43,10 @@ _SWITCHOVER_SECONDS = 60.0
 class Node:
     """One Postgres with its Patroni, on the same ports however often it is started."""
 
-    def __init__(self, folder: Path, name: str, secret: str, etcd_port: int) -> None:
-        """Choose the ports; nothing is started yet."""
-        self.name = name
-        chosen = choose_ports({"postgres": 0, "api": 0})
-        self.port, self._api_port = chosen["postgres"], chosen["api"]
+    def __init__(self, folder: Path, ports: tuple[int, int], secret: str, etcd_port: int) -> None:
+        """Know the ports of Postgres and of Patroni's API; nothing is started yet."""
+        self.name = folder.name
+        self.port, self._api_port = ports
         self.cable = Proxy([self.port])
         """By this the other node reaches this one; servers do not go by it."""
         self.api = f"http://{HOST}:{self._api_port}"
@@ -106,6 +105,12 @@ class Node:
         while self._running.exit_code is None:  # the keeper ends when nothing is left
             assert time.monotonic() < deadline, f"{self.name} was killed and still runs"
             await asyncio.sleep(_POLL_SECONDS / 5)
+        self._running = None
+
+    def check_alive(self) -> None:
+        """Raise LocalStackError, with the end of its log, if it was started and has ended by itself."""
+        if self._running is not None:
+            self._running.check_alive()
 
     def processes(self) -> list[Any]:
         """Patroni first, then its Postgres and whatever else there is."""
@@ -207,11 +212,16 @@ class PatroniCluster(Postgres):
             pytest.skip("Patroni needs etcd, which is not here: apt-get install etcd-server")
         super().__init__(folder)
         self._synchronous = synchronous
-        chosen = choose_ports({"client": 0, "peer": 0})
-        self._etcd_ports = chosen["client"], chosen["peer"]
+        # Together, so that no two are alike.
+        client, peer, *others = choose_ports(
+            dict.fromkeys(("client", "peer", "0", "1", "2", "3"), 0)
+        ).values()
+        self._etcd_ports = client, peer
         self._etcd: RunningPart | None = None
         secret = secrets.token_urlsafe(16)
-        self.nodes = [Node(folder / f"node-{at}", f"node-{at}", secret, chosen["client"]) for at in range(2)]
+        self.nodes = [
+            Node(folder / f"node-{at}", (others[at], others[at + 2]), secret, client) for at in range(2)
+        ]
         ports = ",".join(f"{HOST}:{node.port}" for node in self.nodes)
         self._uri = f"postgresql://{USER}:{secret}@{ports}/{DATABASE}?target_session_attrs=read-write"
 
@@ -297,6 +307,7 @@ class PatroniCluster(Postgres):
         async with httpx.AsyncClient(timeout=_ANSWER_SECONDS) as http:
             while True:
                 for node in self.nodes:
+                    node.check_alive()
                     with suppress(httpx.HTTPError):
                         told = (await http.get(f"{node.api}/cluster")).json()
                         seen = {each["name"]: each for each in told["members"]}
