@@ -32,6 +32,7 @@ class FolderSource:
     """A folder of an export."""
 
     kind = "export"
+    copies_rows = True
 
     def __init__(self, folder: Path, counts: dict[str, int]) -> None:
         """Read this folder, which has as many of each kind as its manifest says."""

@@ -45,6 +45,7 @@ class ServerSource:
     """A server's threads, assistants, crons and items."""
 
     kind = "server"
+    copies_rows = False
 
     def __init__(self, client: LangGraphClient) -> None:
         """Ask by this client."""

@@ -64,6 +64,7 @@ class SqlSource:
     """A database with LangGraph's own tables, as `AsyncPostgresSaver` and `AsyncPostgresStore` make them."""
 
     kind = "AsyncPostgresSaver"
+    copies_rows = True
 
     def __init__(self, connection: AsyncConnection[DictRow], there: DictRow) -> None:
         """Read over this connection; `there` says which tables it finds."""
