@@ -49,7 +49,7 @@ async def export(source: OwnSource, folder: Path, report: Report) -> None:
                 async for each in getattr(source, name)():
                     _write(file, asdict(each))
                     report.take(name)
-            _keep(file)
+                _keep(file)
         with (unfinished / "threads.jsonl").open("wb") as file:
             async for thread in source.threads():
                 if thread.fault:
