@@ -94,7 +94,8 @@ def test_what_is_printed_is_what_is_run_and_what_compose_builds(
 def test_make_image_of_a_project_builds_what_compose_runs(project: Path) -> None:
     (project / ".venv").mkdir()
     (project / ".venv" / ".ready").write_text(f"{project}\n")
-    printed = subprocess.run(["make", "-n", "image"], cwd=project, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "-n", "image"]
+    printed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
     assert printed.stdout.splitlines()[-1].split() == [".venv/bin/holdfast", "build"]
 
 
