@@ -1,4 +1,4 @@
-"""The overlay's pgbouncer.ini in a real PgBouncer, with the login that its pod writes, before a Postgres with TLS."""
+"""The overlay's pgbouncer.ini in a real PgBouncer, with its pod's login, before a Postgres with TLS."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ class Bouncer:
     """A PgBouncer with the overlay's settings, changed only in what is another one here."""
 
     def __init__(self, services: Services, folder: Path, postgres: int, *, authority: Path) -> None:
+        """Make a role with a database, and the settings for them."""
         self.binary, self.libraries = find_pgbouncer()
         self.folder, self.name = folder, f"bouncer_{uuid.uuid4().hex[:8]}"
         uri = services.make_database(self.name)
