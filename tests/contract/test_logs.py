@@ -56,7 +56,8 @@ async def test_each_line_about_a_run_names_run_thread_and_request(logging_server
 async def test_a_request_id_that_is_no_text_costs_no_request(logging_server: tuple[str, Path]) -> None:
     url, path = logging_server
     async with httpx.AsyncClient(base_url=url, timeout=30) as http:
-        for given, shown in ((b"caf\xe9", "caf\\xe9"), ("café".encode(), "café")):
+        long = (b"x" * 6000, "x" * 128)
+        for given, shown in ((b"caf\xe9", "caf\\xe9"), ("café".encode(), "café"), long):
             answer = await http.post("/threads", json={}, headers={b"x-request-id": given})
             assert answer.status_code == 200, answer.text
             thread_id = answer.json()["thread_id"]
