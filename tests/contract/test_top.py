@@ -80,6 +80,9 @@ def test_it_says_in_one_line_what_it_cannot_read(services: Services, tmp_path: P
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert "cannot be read" in line
+    private = top(tmp_path, "--url", "http://somebody:s3cret@127.0.0.1:9")
+    assert "http://…@127.0.0.1:9/metrics cannot be read" in private.stderr
+    assert "s3cret" not in private.stderr
     away = top(tmp_path, "--json", DATABASE_URI="postgresql://u@127.0.0.1:9/d")
     assert (away.returncode, json.loads(away.stdout)["error"]["type"]) == (5, "DatabaseAwayError")
     behind = top(tmp_path, DATABASE_URI=services.make_database("top_behind"))
