@@ -56,6 +56,7 @@ async def test_it_shows_queue_workers_pools_and_callbacks(server: Server, sdk: S
         assert worker["runs"] == 1
         assert worker["lease_left_seconds"] > 0
         assert sum(each["connections"] for each in told["pools"]) >= 1
+        assert all(each["address"] for each in told["pools"]), "which servers are there, at work or not"
         assert set(told["callbacks"]) == {"pending", "oldest_seconds", "dead"}
 
         async def sampled() -> dict[str, Any] | None:

@@ -29,11 +29,12 @@ SELECT array_to_string((string_to_array(leased_by, ':'))[1:2], ':') AS worker, c
 FROM run_inflight WHERE status = 'running' GROUP BY leased_by ORDER BY leased_by
 """
 _CONNECTIONS: Final = """
-SELECT coalesce(nullif(application_name, ''), '(no name)') AS application, count(*) AS connections,
+SELECT coalesce(nullif(application_name, ''), '(no name)') AS application,
+       coalesce(host(client_addr), 'its socket') AS address, count(*) AS connections,
        count(*) FILTER (WHERE state <> 'idle') AS at_work,
        count(*) FILTER (WHERE wait_event_type = 'Lock') AS behind_locks
 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-GROUP BY 1 ORDER BY 2 DESC LIMIT 20
+GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 40
 """
 
 
