@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import orjson
+import psycopg
+from starlette.exceptions import HTTPException
 
+from langgraph_runtime_holdfast.checkpoint_seal import seals_blobs
 from langgraph_runtime_holdfast.database import Handle
 from langgraph_runtime_holdfast.moving import items, others
 from langgraph_runtime_holdfast.moving.choice import read_rules
@@ -18,6 +21,8 @@ from langgraph_runtime_holdfast.moving.session import graphs
 from langgraph_runtime_holdfast.moving.threads import take_thread
 
 Progress = Callable[[Report], None]
+_NOT_THIS_ONE: Final = (NotTakenError, psycopg.DataError, HTTPException)
+"""What one thing is to blame for, such as text that Postgres cannot hold."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,18 @@ async def bring_all(handle: Handle, source: Source, wishes: Wishes, report: Repo
         EngineError: Nothing more can be brought; what was is here, and a second import goes on.
     """
     rules = read_rules(wishes.graphs, graphs())
+    if source.copies_rows and seals_blobs():
+        report.note(
+            "langgraph.json has `encryption`, and states are copied as they are: not encrypted. What runs "
+            "write here is. To have all encrypted, import from a server, through its API."
+        )
     standing = 0
     async with aclosing(source.assistants()) as assistants:  # type: ignore[type-var]
         async for assistant in assistants:
             try:
                 is_new = await others.take_assistant(handle, assistant, is_dry=wishes.is_dry)
                 (report.take if is_new else report.pass_over)("assistants")
-            except NotTakenError as error:
+            except _NOT_THIS_ONE as error:
                 report.leave("assistants", assistant.assistant_id, error)
     async with aclosing(source.threads()) as threads:  # type: ignore[type-var]
         async for thread in threads:
@@ -78,7 +88,7 @@ async def _bring_crons(handle: Handle, source: Source, wishes: Wishes, report: R
                     handle, cron, is_dry=wishes.is_dry, enables=wishes.enables_crons
                 )
                 (report.take if is_new else report.pass_over)("crons")
-            except NotTakenError as error:
+            except _NOT_THIS_ONE as error:
                 report.leave("crons", cron.cron_id, error)
     if paused:
         report.note(

@@ -89,6 +89,8 @@ class Source(Protocol):
     kind: str
     notes: list[str]
     """What a person should know of it; shown in the report."""
+    copies_rows: bool
+    """Its states are copied as they are saved there; else they are made and saved anew."""
 
     def threads(self) -> AsyncIterator[OldThread]:
         """Each thread. What it says holds until the next one is asked for."""

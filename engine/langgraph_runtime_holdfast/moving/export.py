@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -48,6 +49,7 @@ async def export(source: OwnSource, folder: Path, report: Report) -> None:
                 async for each in getattr(source, name)():
                     _write(file, asdict(each))
                     report.take(name)
+                _keep(file)
         with (unfinished / "threads.jsonl").open("wb") as file:
             async for thread in source.threads():
                 if thread.fault:
@@ -55,6 +57,7 @@ async def export(source: OwnSource, folder: Path, report: Report) -> None:
                     continue
                 await _write_thread(file, source, thread)
                 report.take("threads")
+            _keep(file)
         manifest = {"format": FORMAT, "made_at": datetime.now(UTC), "counts": dict(report.taken)}
         (unfinished / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
         unfinished.rename(folder)
@@ -73,6 +76,12 @@ async def _write_thread(file: BinaryIO, source: OwnSource, thread: OldThread) ->
 
 def _text(value: Any) -> Any:
     return {"bytes": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+
+
+def _keep(file: BinaryIO) -> None:
+    """See that it is on disk; that there was no room for it may only be told now."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _write(file: BinaryIO, line: Any) -> None:

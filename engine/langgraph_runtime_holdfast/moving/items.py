@@ -30,7 +30,11 @@ MOST_ITEMS: Final = 50
 
 async def take_items(handle: Handle, batch: Sequence[OldItem], report: Report) -> None:
     """Bring items that are not here; one that is here with another value stays, and is told."""
-    found = await Store().abatch(GetOp(item.namespace, item.key, refresh_ttl=False) for item in batch)
+    try:
+        found = await Store().abatch(GetOp(item.namespace, item.key, refresh_ttl=False) for item in batch)
+    except HTTPException as error:
+        await _one_by_one(handle, batch, report, error)
+        return
     new = []
     for item, here in zip(batch, found, strict=True):
         if here is None:
@@ -48,15 +52,22 @@ async def take_items(handle: Handle, batch: Sequence[OldItem], report: Report) -
     try:
         await _put(handle, new)
     except (HTTPException, DatabaseError) as error:
-        if len(new) > 1:
-            for each in new:
-                await take_items(handle, [each], report)
-            return
-        why = error.detail if isinstance(error, HTTPException) else error
-        report.leave("items", _name(new[0]), why)
+        await _one_by_one(handle, new, report, error)
         return
     for _ in new:
         report.take("items")
+
+
+async def _one_by_one(
+    handle: Handle, batch: Sequence[OldItem], report: Report, error: HTTPException | DatabaseError
+) -> None:
+    """Find the one that cannot be taken, and tell it."""
+    if len(batch) > 1:
+        for each in batch:
+            await take_items(handle, [each], report)
+        return
+    why = error.detail if isinstance(error, HTTPException) else error
+    report.leave("items", _name(batch[0]), why)
 
 
 async def _put(handle: Handle, new: Sequence[OldItem]) -> None:

@@ -8,6 +8,7 @@ waits in one cannot be made again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, Final
 
 import orjson
@@ -16,12 +17,14 @@ from langgraph.pregel import Pregel
 from langgraph.types import Interrupt
 
 from langgraph_runtime_holdfast.checkpoint import Saver
+from langgraph_runtime_holdfast.moving.barriers import barriers
 from langgraph_runtime_holdfast.moving.content import NotTakenError
 
 State = Mapping[str, Any]
 
 _START: Final = "__start__"
 _PUSH: Final = "__pregel_push"
+_NOTHING: Final[Mapping[str, Any]] = {}
 _FIRST: Final = 1_000_000_000
 """Above every version that the source can have had, which go down from here: states come newest first."""
 
@@ -35,8 +38,8 @@ class Rebuilder:
         self._versions: dict[str, tuple[bytes, str]] = {}
         self._made = 0
 
-    async def add(self, state: State, *, is_newest: bool) -> None:
-        """Make the checkpoint of a state.
+    async def add(self, state: State, *, is_newest: bool, waits: Mapping[str, Any] = _NOTHING) -> None:
+        """Make the checkpoint of a state; `waits` is what its barriers have seen.
 
         Raises:
             NotTakenError: It cannot be made.
@@ -45,7 +48,7 @@ class Rebuilder:
         if not isinstance(state["values"], dict):
             raise NotTakenError("its state is not an object")
         self._made += 1
-        values = self._values(state, is_newest=is_newest)
+        values = {**self._values(state, is_newest=is_newest), **waits}
         versions = {name: self._version(name, value) for name, value in values.items()}
         place = {"thread_id": self._thread_id, "checkpoint_ns": checkpoint.get("checkpoint_ns") or ""}
         parent = (state.get("parent_checkpoint") or {}).get("checkpoint_id")
@@ -94,7 +97,9 @@ class Rebuilder:
 
     def _version(self, name: str, value: Any) -> str:
         # A value that did not change from one state to the next is kept once.
-        told = orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS)
+        told = sha256(
+            orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS)
+        ).digest()
         known = self._versions.get(name)
         if known is None or known[0] != told:
             self._versions[name] = (told, f"{_FIRST - self._made:032}.{0:016}")
@@ -115,6 +120,11 @@ class Rebuilder:
             if inner and inner.get("checkpoint"):
                 graph = dict(self._graph.get_subgraphs()).get(task["name"])
                 if isinstance(graph, Pregel):
+                    if barriers(graph) and (inner.get("metadata") or {}).get("step", 1) > 0:
+                        raise NotTakenError(
+                            f"it waits within {task['name']}, where a node waits for several others, and the "
+                            "API does not show which of them have ended"
+                        )
                     await Rebuilder(self._saver, graph, self._thread_id).add(inner, is_newest=True)
 
 

@@ -16,6 +16,8 @@ from psycopg.rows import tuple_row
 from langgraph_runtime_holdfast.database import Transaction
 
 TABLES: Final[tuple[str, ...]] = ("checkpoint_blobs", "checkpoint_writes", "checkpoints")
+WIDTHS: Final = {"checkpoint_blobs": 5, "checkpoint_writes": 8, "checkpoints": 6}
+"""Columns of a row as `read_rows` gives it."""
 _MOST_BYTES: Final = 4_000_000
 _MOST_ROWS: Final = 500
 _MUCH_SECONDS: Final = 300.0

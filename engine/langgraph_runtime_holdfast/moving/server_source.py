@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +17,8 @@ from langgraph_sdk.errors import APIError
 
 from langgraph_runtime_holdfast.database import Transaction
 from langgraph_runtime_holdfast.errors import EngineError
+from langgraph_runtime_holdfast.moving.asking import of_thread, paged, patiently
+from langgraph_runtime_holdfast.moving.barriers import barriers, waiting
 from langgraph_runtime_holdfast.moving.content import (
     NotTakenError,
     OldAssistant,
@@ -32,7 +34,6 @@ _ITEMS: Final = 20
 _FIELDS: Final = ("thread_id", "status", "metadata", "created_at", "updated_at", "state_updated_at")
 _LONGEST_PAGE: Final = 200
 _LARGE_BYTES: Final = 2_000_000
-_ATTEMPTS: Final = 4
 _SECONDS: Final = 120.0
 _MOST_NOTES: Final = 100
 _IDS: Final = """
@@ -44,6 +45,7 @@ class ServerSource:
     """A server's threads, assistants, crons and items."""
 
     kind = "server"
+    copies_rows = False
 
     def __init__(self, client: LangGraphClient) -> None:
         """Ask by this client."""
@@ -71,28 +73,29 @@ class ServerSource:
 
     async def threads(self) -> AsyncIterator[OldThread]:
         """Each thread, the oldest first, so that new ones come last."""
-        offset = 0
-        while True:
-            page = await _patiently(
-                lambda offset=offset: self._client.threads.search(  # type: ignore[misc]
-                    limit=_PAGE,
-                    offset=offset,
-                    sort_by="created_at",
-                    sort_order="asc",
-                    select=list(_FIELDS),  # type: ignore[arg-type]
-                )
+
+        def ask(limit: int, offset: int) -> Awaitable[Any]:
+            return self._client.threads.search(
+                limit=limit,
+                offset=offset,
+                sort_by="created_at",
+                sort_order="asc",
+                select=list(_FIELDS),  # type: ignore[arg-type]
             )
-            for row in page:
-                thread = _thread(row)
-                if thread.graph_id is None and not thread.fault:
-                    found = await _patiently(
-                        lambda row=row: self._client.threads.get_history(row["thread_id"], limit=1)  # type: ignore[misc]
-                    )
-                    thread = replace(thread, is_empty=not any(each["checkpoint"] for each in found))
-                yield thread
-            if len(page) < _PAGE:
-                return
-            offset += len(page)
+
+        async for row in paged(ask, _PAGE, "created_at"):
+            thread = _thread(row)
+            if thread.graph_id is None and not thread.fault:
+                thread = await self._seen(thread)
+            yield thread
+
+    async def _seen(self, thread: OldThread) -> OldThread:
+        """The thread, with whether it has saved anything."""
+        try:
+            found = await of_thread(lambda: self._client.threads.get_history(thread.thread_id, limit=1))
+        except NotTakenError as error:
+            return replace(thread, fault=str(error))
+        return replace(thread, is_empty=not any(each["checkpoint"] for each in found))
 
     async def write(self, thread: OldThread, tx: Transaction, new_id: UUID, graph_id: str) -> None:
         """Make each checkpoint of the thread's history; its times and ids are the source's."""
@@ -104,12 +107,15 @@ class ServerSource:
             rebuilder = Rebuilder(saver, graph, str(new_id))
             async for state in self._history(thread.thread_id):
                 is_newest = not ids
-                if is_newest:
-                    newest = await self._newest(thread.thread_id, state)
-                    self._note_neighbours(thread.thread_id, newest)
                 ids.append(state["checkpoint"]["checkpoint_id"])
-                await rebuilder.add(newest if is_newest else state, is_newest=is_newest)
-        now = _thread(dict(await _patiently(lambda: self._client.threads.get(thread.thread_id))))
+                if not is_newest:
+                    await rebuilder.add(state, is_newest=False)
+                    continue
+                newest = await self._newest(thread.thread_id, state)
+                self._note_neighbours(thread.thread_id, newest)
+                waits = await self._barriers(graph, thread.thread_id, newest)
+                await rebuilder.add(newest, is_newest=True, waits=waits)
+        now = _thread(dict(await of_thread(lambda: self._client.threads.get(thread.thread_id))))
         if now.fingerprint != thread.fingerprint:
             raise NotTakenError("it changed while it was read; import again")
         self._read = (thread.thread_id, ids, newest)
@@ -118,10 +124,25 @@ class ServerSource:
         """The newest state with those of its subgraphs, if something waits."""
         if not state["next"]:
             return state
-        whole = await _patiently(lambda: self._client.threads.get_state(thread_id, subgraphs=True))
+        whole = await of_thread(lambda: self._client.threads.get_state(thread_id, subgraphs=True))
         if whole["checkpoint"]["checkpoint_id"] != state["checkpoint"]["checkpoint_id"]:
             raise NotTakenError("it changed while it was read; import again")
         return dict(whole)
+
+    async def _barriers(self, graph: Any, thread_id: str, newest: dict[str, Any]) -> dict[str, Any]:
+        """What nodes that wait for several others have seen; the API shows only which nodes have run."""
+        if not newest["next"] or not barriers(graph):
+            return {}
+        ran = {}
+        async for state in self._history(thread_id):
+            parent = (state.get("parent_checkpoint") or {}).get("checkpoint_id")
+            ran[state["checkpoint"]["checkpoint_id"]] = parent, [task["name"] for task in state["tasks"]]
+        before: list[list[str]] = []
+        at = (newest.get("parent_checkpoint") or {}).get("checkpoint_id")
+        while at in ran:
+            at, names = ran[at]
+            before.append(names)
+        return waiting(graph, reversed(before))
 
     def _note_neighbours(self, thread_id: str, state: dict[str, Any]) -> None:
         done = [each["name"] for each in state["tasks"] if each.get("result") is not None]
@@ -133,11 +154,12 @@ class ServerSource:
 
     async def _history(self, thread_id: str) -> AsyncIterator[dict[str, Any]]:
         before = ""
-        size = 4
+        # States may be large: how many fit into an answer is seen from the first.
+        size = 1
         while True:
             # Not the SDK's own call: the stock in-memory server has an error for the object that it sends.
             parameters = {"limit": size, **({"before": before} if before else {})}
-            page: Any = await _patiently(
+            page: Any = await of_thread(
                 lambda parameters=parameters: self._client.http.get(  # type: ignore[misc]
                     f"/threads/{thread_id}/history", params=parameters
                 )
@@ -176,38 +198,34 @@ class ServerSource:
 
     async def assistants(self) -> AsyncIterator[OldAssistant]:
         """Each assistant that no server made of a graph by itself."""
-        offset = 0
-        while True:
-            page: Any = await _patiently(
-                lambda offset=offset: self._client.assistants.search(  # type: ignore[misc]
-                    limit=_PAGE, offset=offset, sort_by="created_at", sort_order="asc"
+
+        def ask(limit: int, offset: int) -> Awaitable[Any]:
+            return self._client.assistants.search(
+                limit=limit, offset=offset, sort_by="created_at", sort_order="asc"
+            )
+
+        async for row in paged(ask, _PAGE, "created_at"):
+            if (row.get("metadata") or {}).get("created_by") == "system":
+                continue
+            versions: Any = await patiently(
+                lambda row=row: self._client.assistants.get_versions(  # type: ignore[misc]
+                    row["assistant_id"], limit=1000
                 )
             )
-            for row in page:
-                if (row.get("metadata") or {}).get("created_by") == "system":
-                    continue
-                versions: Any = await _patiently(
-                    lambda row=row: self._client.assistants.get_versions(  # type: ignore[misc]
-                        row["assistant_id"], limit=1000
-                    )
-                )
-                yield OldAssistant(
-                    row["assistant_id"],
-                    row["version"],
-                    [dict(each) for each in versions],
-                    moment(row["created_at"]),
-                    moment(row["updated_at"]),
-                )
-            if len(page) < _PAGE:
-                return
-            offset += len(page)
+            yield OldAssistant(
+                row["assistant_id"],
+                row["version"],
+                [dict(each) for each in versions],
+                moment(row["created_at"]),
+                moment(row["updated_at"]),
+            )
 
     async def crons(self) -> AsyncIterator[OldCron]:
         """Each cron, if the server has crons."""
         offset = 0
         while True:
             try:
-                page: Any = await _patiently(
+                page: Any = await patiently(
                     lambda offset=offset: self._client.crons.search(limit=_PAGE, offset=offset)  # type: ignore[misc]
                 )
             except APIError as error:
@@ -221,24 +239,19 @@ class ServerSource:
 
     async def items(self) -> AsyncIterator[OldItem]:
         """Each item of the store."""
-        offset = 0
-        while True:
-            found: Any = await _patiently(
-                lambda offset=offset: self._client.store.search_items(  # type: ignore[misc]
-                    (), limit=_ITEMS, offset=offset, refresh_ttl=False
-                )
+
+        async def ask(limit: int, offset: int) -> Any:
+            found = await self._client.store.search_items((), limit=limit, offset=offset, refresh_ttl=False)
+            return found["items"]
+
+        async for row in paged(ask, _ITEMS, "updated_at"):
+            yield OldItem(
+                tuple(row["namespace"]),
+                row["key"],
+                row["value"],
+                moment(row["created_at"]),
+                moment(row["updated_at"]),
             )
-            for row in found["items"]:
-                yield OldItem(
-                    tuple(row["namespace"]),
-                    row["key"],
-                    row["value"],
-                    moment(row["created_at"]),
-                    moment(row["updated_at"]),
-                )
-            if len(found["items"]) < _ITEMS:
-                return
-            offset += len(found["items"])
 
 
 def cron(row: dict[str, Any]) -> OldCron:
@@ -302,20 +315,8 @@ def _told(here: Any, there: dict[str, Any]) -> str:
     return "" if asked[0] == asked[1] else "it would not ask the same here"
 
 
-async def _patiently(ask: Callable[[], Awaitable[Any]]) -> Any:
-    """Ask again where the network, or a server that is busy, is to blame."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            return await ask()
-        except (httpx.TransportError, APIError) as error:
-            status = getattr(error, "status_code", None)
-            if attempt == _ATTEMPTS - 1 or (status is not None and status < 500 and status != 429):
-                raise
-            await asyncio.sleep(0.5 * 2**attempt)
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _refusal(url: str, error: Exception) -> EngineError:
+def _refusal(address: str, error: Exception) -> EngineError:
+    url = re.sub("//[^/@]*@", "//", address)
     status = getattr(error, "status_code", None)
     if status in (401, 403):
         return EngineError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +25,8 @@ def enter(config: Path) -> None:
 
     config = config.resolve()
     os.environ.setdefault("LOG_LEVEL", "WARNING")
+    # A connection that had a large value is closed, so as to free its memory; nobody needs to be told.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     os.environ["DATABASE_URI"] = find_database(config)
     settings.cache_clear()
     load_deployment(config, os.environ).enter()

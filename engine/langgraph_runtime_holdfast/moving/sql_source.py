@@ -40,7 +40,8 @@ SELECT to_regclass('checkpoints') IS NOT NULL AND to_regclass('checkpoint_blobs'
                AND table_schema = current_schema() AND column_name = 'ttl_minutes') AS ttl
 """
 _IDS: Final = """
-SELECT DISTINCT thread_id FROM checkpoints WHERE thread_id > %(after)s ORDER BY thread_id LIMIT %(page)s
+SELECT DISTINCT thread_id FROM checkpoints WHERE %(after)s::text IS NULL OR thread_id > %(after)s
+ORDER BY thread_id LIMIT %(page)s
 """
 _ONE: Final = """
 SELECT first.checkpoint ->> 'ts' AS created_at, last.checkpoint ->> 'ts' AS updated_at, last.metadata,
@@ -63,6 +64,7 @@ class SqlSource:
     """A database with LangGraph's own tables, as `AsyncPostgresSaver` and `AsyncPostgresStore` make them."""
 
     kind = "AsyncPostgresSaver"
+    copies_rows = True
 
     def __init__(self, connection: AsyncConnection[DictRow], there: DictRow) -> None:
         """Read over this connection; `there` says which tables it finds."""
@@ -129,7 +131,8 @@ class SqlSource:
                 yield await self._thread(thread_id)
 
     async def _ids(self) -> AsyncIterator[str]:
-        after = ""
+        # The library takes an empty id as well.
+        after: str | None = None
         while True:
             cursor = await self.connection.execute(_IDS, {"after": after, "page": _PAGE})
             page = [row["thread_id"] for row in await cursor.fetchall()]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import orjson
 import psycopg
 from starlette.exceptions import HTTPException
 
@@ -29,7 +31,8 @@ INSERT INTO thread (thread_id, metadata) VALUES (%(id)s, %(metadata)s::jsonb) ON
 """
 _FINISH: Final = """
 UPDATE thread SET status = CASE WHEN %(is_error)s THEN 'error' ELSE status END,
-    metadata = metadata || %(metadata)s::jsonb,
+    metadata = %(metadata)s::jsonb || CASE WHEN %(is_untouched)s THEN '{}' ELSE metadata END
+               || jsonb_build_object('imported', %(metadata)s::jsonb -> 'imported'),
     created_at = coalesce(%(created_at)s, created_at),
     updated_at = coalesce(%(updated_at)s, updated_at),
     state_updated_at = coalesce(%(updated_at)s, state_updated_at)
@@ -97,26 +100,43 @@ async def _bring(
 ) -> Result:
     if here is not None and here["is_busy"]:
         raise NotTakenError("a run works on it here")
+    other = here["metadata"].get("graph_id") if here else None
+    if other and graph_id and other != graph_id:
+        raise NotTakenError(f"it is here as a thread of the graph {other}, not of {graph_id}")
     metadata = await _metadata(source, thread, identity, graph_id, more_metadata)
     if here is None:
         await tx.execute(_ADD, {"id": identity, "metadata": metadata})
     elif thread.is_empty or not await source.difference(thread, tx, identity, graph_id):
         return Result(is_new=False)
     if thread.is_empty:
-        await _finish(tx, thread, identity, metadata)
+        await _finish(tx, thread, identity, metadata, here)
         return Result(is_new=True)
     await source.write(thread, tx, identity, graph_id)
     if found := await source.difference(thread, tx, identity, graph_id):
         where = "it is here with other content, which stays" if here else "it would not be the same here"
         raise NotTakenError(f"{where}: {found}")
     stands = await _show(tx, identity, graph_id)
-    await _finish(tx, thread, identity, metadata)
+    await _finish(tx, thread, identity, metadata, here)
     return Result(is_new=True, stands=stands)
 
 
-async def _finish(tx: Transaction, thread: OldThread, identity: UUID, metadata: str) -> None:
+async def _finish(
+    tx: Transaction, thread: OldThread, identity: UUID, metadata: str, here: Row | None
+) -> None:
     shown = {name: getattr(thread, name) for name in ("created_at", "updated_at", "is_error")}
-    await tx.execute(_FINISH, {"id": identity, "metadata": metadata, **shown})
+    untouched = here is None or _is_untouched(here["metadata"])
+    await tx.execute(_FINISH, {"id": identity, "metadata": metadata, "is_untouched": untouched, **shown})
+
+
+def _is_untouched(metadata: dict[str, Any]) -> bool:
+    """Whether it is what was imported; what somebody has set here since, such as whose it is, stays."""
+    mark = metadata.get(MARK)
+    return isinstance(mark, dict) and mark.get("metadata") == _digest(metadata)
+
+
+def _digest(metadata: dict[str, Any]) -> str:
+    told = {name: value for name, value in metadata.items() if name != MARK}
+    return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
 async def _metadata(
@@ -125,8 +145,12 @@ async def _metadata(
     mark = {"from": source.kind, "fingerprint": thread.fingerprint}
     if thread.thread_id != str(identity):
         mark["thread_id"] = thread.thread_id
+    elif isinstance(before := thread.metadata.get(MARK), dict) and "thread_id" in before:
+        # It was imported there as well; its first id is what people look for.
+        mark["thread_id"] = before["thread_id"]
     whole = {**thread.metadata, **more, **({"graph_id": graph_id} if graph_id else {})}
     stored = await encrypted({"metadata": whole}, "thread", ["metadata"])
+    mark["metadata"] = _digest(stored["metadata"])
     return json_text({**stored["metadata"], MARK: mark})
 
 
