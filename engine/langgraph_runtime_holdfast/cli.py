@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from langgraph_runtime_holdfast.roles import Role
+from langgraph_runtime_holdfast.telling import log_as_servers_do, tell
 
 CANNOT_START = 2
 
@@ -70,8 +71,10 @@ def migrate(config: Config = Path("langgraph.json")) -> None:
         deployment.enter()
         # The server's configuration is read for store.index, and demands one; nothing is sent there.
         os.environ.setdefault("REDIS_URI", "redis://127.0.0.1")
+        log_as_servers_do()
         applied = asyncio.run(_migrate())
-    print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+    for line in [f"applied {name}" for name in applied] or ["the schema is up to date"]:
+        tell(line)
 
 
 def doctor(

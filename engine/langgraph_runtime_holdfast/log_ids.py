@@ -12,6 +12,7 @@ from typing import Any, Final
 from uuid import UUID
 
 _CREATED: Final = re.compile(r"/(?:threads/(?P<thread_id>[0-9a-f-]{36})/)?runs/(?P<run_id>[0-9a-f-]{36})")
+_LONGEST_REQUEST_ID: Final = 128
 _IDS: Final = ("run_id", "thread_id")
 
 
@@ -24,10 +25,14 @@ def name_run(run_id: UUID | str, thread_id: UUID | str, request_id: str | None) 
 
 
 def make_request_id_readable(headers: list[tuple[bytes, bytes]]) -> None:
-    """Escape what is no UTF-8 in a caller's id: the stock server would end the request with 500 for it."""
+    """Cut a caller's id, which is in each line, and escape what is no UTF-8.
+
+    The stock server would end the request with 500 for that.
+    """
     for at, (name, value) in enumerate(headers):
         if name == b"x-request-id":
-            headers[at] = (name, value.decode("utf-8", "backslashreplace").encode())
+            readable = value.decode("utf-8", "backslashreplace")[:_LONGEST_REQUEST_ID]
+            headers[at] = (name, readable.encode())
 
 
 def name_requests() -> None:

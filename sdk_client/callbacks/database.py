@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -30,6 +31,12 @@ _SCHEMA: Final = (Path(__file__).parent / "schema.sql").read_text(encoding="utf-
 _IS_MADE: Final = """
 SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('callbacks.inbox') AND attname = 'webhook_id'
 """
+# libpq gives no SQLSTATE for a connection that it was refused. None of these is cured by waiting.
+_FINAL: Final = re.compile(
+    r"password|authentication (failed|method)|pg_hba\.conf|(role|database|user) \"[^\"]*\" does not exist"
+    r"|permission denied|not permitted to log in|does not support SSL|certificate",
+    re.IGNORECASE,
+)
 _SCHEMA_LOCK: Final = 0x686F6C6463616C6C  # any constant of our own: "holdcall" in ASCII
 ANSWER_SECONDS: Final = 0.8  # a request is answered within a second
 PATIENT_SECONDS: Final = 10.0  # nobody waits for the background work
@@ -92,6 +99,11 @@ class Database:
                 async with asyncio.timeout_at(max(deadline, clock() + 1.0)):
                     await self._make_schema()
             except (psycopg.OperationalError, TimeoutError) as error:
+                if _FINAL.search(_one_line(error)):
+                    raise DatabaseAwayError(
+                        f"Postgres refuses the connection ({_one_line(error)}): correct "
+                        "CALLBACKS_DATABASE_URI (or DATABASE_URI), its user and its password"
+                    ) from error
                 if clock() >= deadline:
                     raise DatabaseAwayError(
                         f"Postgres did not answer within {self._wait_seconds:g} s ({_one_line(error)}): "

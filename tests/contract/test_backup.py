@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from langgraph_runtime_holdfast.backup import dump, programs
+from langgraph_runtime_holdfast.backup import database, dump, programs
 from langgraph_runtime_holdfast.backup.dump import backup
 from langgraph_runtime_holdfast.backup.manifest import DUMP, FILE, Manifest, read_manifest
 from langgraph_runtime_holdfast.backup.restore import Wishes, restore, verify
@@ -232,6 +232,22 @@ async def test_dates_missed_in_a_long_pause_fire_once_or_not_at_all(
 async def in_thread(work: Any, *arguments: Any, **options: Any) -> Any:
     """What runs an event loop of its own."""
     return await asyncio.to_thread(work, *arguments, **options)
+
+
+def test_a_table_in_use_is_waited_for_within_a_bound(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_LOCK_SECONDS", 1)
+    uri = into(services)
+    with psycopg.connect(uri, application_name="reader") as reader, database.opened(uri) as connection:
+        connection.execute("CREATE TABLE kept (); CREATE TABLE other ()")
+        reader.execute("SELECT FROM kept")
+        with pytest.raises(EngineError, match=r"in use \(1 of reader\).* 1 s .*Nothing was dropped"):
+            database.empty(connection)
+        assert database.tables(connection) == ["public.kept", "public.other"]
+        reader.rollback()
+        database.empty(connection)
+        assert database.tables(connection) == []
 
 
 def test_what_would_do_harm_is_refused_and_changes_nothing(

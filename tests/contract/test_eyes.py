@@ -11,7 +11,17 @@ import httpx
 import pytest
 
 from tests.contract.api import Sdk, until
-from tests.deploy.eyes import ALERTS_TEST, PACKAGE, metrics_in, promtool, queries, rules
+from tests.deploy.eyes import (
+    ALERTS,
+    ALERTS_TEST,
+    BACKUP_ALERTS,
+    BACKUP_ALERTS_TEST,
+    PACKAGE,
+    metrics_in,
+    promtool,
+    queries,
+    rules,
+)
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "runbooks"
 
@@ -37,7 +47,10 @@ async def test_every_metric_that_is_asked_for_is_there(sdk: Sdk, http: httpx.Asy
 
 
 def test_each_alert_has_its_page_and_each_page_its_alert() -> None:
-    linked = {Path(rule["annotations"]["runbook_url"]).name: rule["alert"] for rule in rules()}
+    linked = {
+        Path(rule["annotations"]["runbook_url"]).name: rule["alert"]
+        for rule in [*rules(), *rules(BACKUP_ALERTS)]
+    }
     assert set(linked) == {path.name for path in PAGES.glob("*.md")} - {"README.md"}
     for name, alert in linked.items():
         page = (PAGES / name).read_text(encoding="utf-8")
@@ -64,8 +77,9 @@ def test_a_page_names_variables_that_somebody_reads() -> None:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason=PACKAGE)
 def test_the_rules_fire_and_keep_silent_as_their_tests_say() -> None:
-    done = promtool("test", "rules", ALERTS_TEST)
-    assert done.returncode == 0, done.stdout + done.stderr
-    tested = ALERTS_TEST.read_text(encoding="utf-8")
-    for rule in rules():
-        assert f"- name: {rule['alert']}\n" in tested, f"{rule['alert']} has no test"
+    for file, test in ((ALERTS, ALERTS_TEST), (BACKUP_ALERTS, BACKUP_ALERTS_TEST)):
+        done = promtool("test", "rules", test)
+        assert done.returncode == 0, done.stdout + done.stderr
+        tested = test.read_text(encoding="utf-8")
+        for rule in rules(file):
+            assert f"- name: {rule['alert']}\n" in tested, f"{rule['alert']} has no test"

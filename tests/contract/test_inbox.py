@@ -435,23 +435,61 @@ async def test_a_row_stored_before_a_kill_is_verified_after_the_restart(
         assert "private" not in log
 
 
-def test_without_a_database_the_start_fails_in_one_line(settings: CallbackSettings, tmp_path: Path) -> None:
-    gone = {
-        "CALLBACKS_DATABASE_URI": "postgresql://u:s3cret@127.0.0.1:1/d",
-        "CALLBACKS_DATABASE_WAIT_SECONDS": "0",
-    }
+def failed_start(settings: CallbackSettings, folder: Path, *options: str, **given: str) -> str:
+    """The line with which a start ends that cannot be."""
     ended = subprocess.run(
-        [sys.executable, "-m", "sdk_client.callbacks"],
-        env={**process_environment(settings), **gone},
-        cwd=tmp_path,
+        [sys.executable, "-m", "sdk_client.callbacks", *options],
+        env={**process_environment(settings), **given},
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
+        timeout=20,
     )
     assert ended.returncode == 1
-    assert ended.stderr.startswith("callbacks: Postgres did not answer within 0 s")
+    assert ended.stderr.startswith("callbacks: ")
     assert ended.stderr.count("\n") == 1
-    assert "s3cret" not in ended.stderr
+    return ended.stderr
+
+
+def test_without_a_database_the_start_fails_in_one_line(settings: CallbackSettings, tmp_path: Path) -> None:
+    told = failed_start(
+        settings,
+        tmp_path,
+        CALLBACKS_DATABASE_URI="postgresql://u:s3cret@127.0.0.1:1/d",
+        CALLBACKS_DATABASE_WAIT_SECONDS="0",
+    )
+    assert "Postgres did not answer within 0 s" in told
+    assert "s3cret" not in told
+
+
+def test_a_wrong_password_is_not_tried_again(settings: CallbackSettings, tmp_path: Path) -> None:
+    right = settings.database_uri.get_secret_value()
+    wrong = re.sub(r"(//[^:]+:)[^@]+@", r"\1s3cret@", right)
+    assert wrong != right
+    told = failed_start(
+        settings, tmp_path, CALLBACKS_DATABASE_URI=wrong, CALLBACKS_DATABASE_WAIT_SECONDS="600"
+    )
+    assert "password authentication failed" in told
+    assert "correct CALLBACKS_DATABASE_URI" in told
+    assert "s3cret" not in told
+
+
+def test_a_port_that_is_taken_is_named(settings: CallbackSettings, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = failed_start(settings, tmp_path, "--port", str(port))
+    assert f"port {port} of 127.0.0.1 cannot be had (Address already in use)" in told
+
+
+async def test_it_says_that_it_has_no_key(settings: CallbackSettings, tmp_path: Path) -> None:
+    for given, warnings in (({}, 1), ({"HOLDFAST_API_KEY": "k" * 20}, 0)):
+        folder = tmp_path / str(warnings)
+        folder.mkdir()
+        with receiver_process(settings, folder, **given) as (_, url):
+            async with httpx.AsyncClient(base_url=url) as http:
+                await until_ok(http)
+        assert (folder / "receiver.log").read_text().count("HOLDFAST_API_KEY is not set") == warnings
 
 
 async def asked(server: StandInServer, run_id: str) -> bool:
@@ -505,13 +543,17 @@ def process_environment(settings: CallbackSettings) -> dict[str, str]:
 
 @contextmanager
 def receiver_process(
-    settings: CallbackSettings, folder: Path
+    settings: CallbackSettings, folder: Path, **given: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     port = free_port()
     command = [sys.executable, "-m", "sdk_client.callbacks", "--port", str(port)]
     with (folder / "receiver.log").open("ab") as log:
         process = subprocess.Popen(
-            command, env=process_environment(settings), cwd=folder, stdout=log, stderr=subprocess.STDOUT
+            command,
+            env={**process_environment(settings), **given},
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         try:
             yield process, f"http://127.0.0.1:{port}"

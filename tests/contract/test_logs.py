@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from tests.contract.api import until
 from tests.contract.callback_rig import running_receiver
-from tests.contract.engines import Services, running_holdfast_server
+from tests.contract.engines import GRAPHS, SCRIPTS, Services, environment, running_holdfast_server
 
 REQUEST = "a-request-of-the-test"
 
@@ -56,10 +58,28 @@ async def test_each_line_about_a_run_names_run_thread_and_request(logging_server
 async def test_a_request_id_that_is_no_text_costs_no_request(logging_server: tuple[str, Path]) -> None:
     url, path = logging_server
     async with httpx.AsyncClient(base_url=url, timeout=30) as http:
-        for given, shown in ((b"caf\xe9", "caf\\xe9"), ("café".encode(), "café")):
+        long = (b"x" * 6000, "x" * 128)
+        for given, shown in ((b"caf\xe9", "caf\\xe9"), ("café".encode(), "café"), long):
             answer = await http.post("/threads", json={}, headers={b"x-request-id": given})
             assert answer.status_code == 200, answer.text
             thread_id = answer.json()["thread_id"]
             await http.get(f"/threads/{thread_id}", headers={b"x-request-id": given})
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             assert any(line.get("request_id") == shown for line in lines if thread_id in json.dumps(line))
+
+
+def test_what_migrations_say_is_an_object_a_line(services: Services, tmp_path: Path) -> None:
+    uri = services.make_database("logs_migrate")
+    shutil.copytree(GRAPHS, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for said in ("applied 0001_initial", "the schema is up to date"):
+        done = subprocess.run(
+            [str(SCRIPTS / "holdfast"), "migrate"],
+            cwd=tmp_path,
+            env=environment(DATABASE_URI=uri, LOG_JSON="true"),
+            capture_output=True,
+            text=True,
+            timeout=150,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = [json.loads(line) for line in (done.stdout + done.stderr).splitlines()]
+        assert said in [line["event"] for line in lines]

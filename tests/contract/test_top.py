@@ -56,6 +56,7 @@ async def test_it_shows_queue_workers_pools_and_callbacks(server: Server, sdk: S
         assert worker["runs"] == 1
         assert worker["lease_left_seconds"] > 0
         assert sum(each["connections"] for each in told["pools"]) >= 1
+        assert all(each["address"] for each in told["pools"]), "which servers are there, at work or not"
         assert set(told["callbacks"]) == {"pending", "oldest_seconds", "dead"}
 
         async def sampled() -> dict[str, Any] | None:
@@ -80,6 +81,9 @@ def test_it_says_in_one_line_what_it_cannot_read(services: Services, tmp_path: P
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert "cannot be read" in line
+    private = top(tmp_path, "--url", "http://somebody:s3cret@127.0.0.1:9")
+    assert "http://…@127.0.0.1:9/metrics cannot be read" in private.stderr
+    assert "s3cret" not in private.stderr
     away = top(tmp_path, "--json", DATABASE_URI="postgresql://u@127.0.0.1:9/d")
     assert (away.returncode, json.loads(away.stdout)["error"]["type"]) == (5, "DatabaseAwayError")
     behind = top(tmp_path, DATABASE_URI=services.make_database("top_behind"))

@@ -21,15 +21,17 @@ from langgraph_runtime_holdfast.local.processes import Part, RunningPart
 DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy"
 ALERTS: Final = DEPLOY / "prometheus" / "alerts.yml"
 ALERTS_TEST: Final = DEPLOY / "prometheus" / "alerts_test.yml"
+BACKUP_ALERTS: Final = DEPLOY / "prometheus" / "backup-alerts.yml"
+BACKUP_ALERTS_TEST: Final = DEPLOY / "prometheus" / "backup-alerts_test.yml"
 DASHBOARD: Final = DEPLOY / "grafana" / "holdfast.json"
 PACKAGE: Final = "the Debian package is missing: apt-get install prometheus"
 _START_SECONDS: Final = 30.0
 _METRIC: Final = re.compile(r"\b(lg_api_\w+|process_\w+)")
 
 
-def rules() -> list[dict[str, Any]]:
-    """The alerts."""
-    read: dict[str, Any] = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))
+def rules(file: Path = ALERTS) -> list[dict[str, Any]]:
+    """The alerts of a file."""
+    read: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     return [rule for group in read["groups"] for rule in group["rules"]]
 
 

@@ -195,3 +195,13 @@ def test_what_is_mounted_is_there(compose: dict[str, Any]) -> None:
         for volume in service.get("volumes", []):
             source = str(volume if isinstance(volume, str) else volume["source"]).split(":")[0]
             assert not source.startswith((".", "/")) or (PROJECT / source).exists(), source
+
+
+def test_the_example_of_the_http_section_is_all_of_it() -> None:
+    found = re.search(r"^# LANGGRAPH_HTTP='(.*)'$", (PROJECT / ".env.example").read_text(), re.M)
+    assert found
+    example = json.loads(found[1])
+    declared = json.loads((PROJECT / "langgraph.json").read_text())["http"]
+    # Of another frontend, and otherwise the same: what is left out would be off.
+    example["cors"].pop("allow_origins"), declared["cors"].pop("allow_origins")
+    assert example == declared

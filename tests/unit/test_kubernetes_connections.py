@@ -138,3 +138,15 @@ def test_what_is_addressed_may_be_reached(overlay: str) -> None:
         assert [each["port"] for each in rule["ports"]] == [
             pod(overlay, name)["containers"][0]["ports"][0]["containerPort"]
         ]
+
+
+def test_all_who_ask_the_providers_postgres_have_its_authority() -> None:
+    told, page = _pgbouncer(), (PROJECT / "docs" / "deploy.md").read_text()
+    assert told["server_tls_sslmode"] == "verify-full"
+    folder, _, file = told["server_tls_ca_file"].rpartition("/")
+    assert f"?sslmode=verify-full&sslrootcert={folder}/{file}'" in page
+    for name in ("pgbouncer", "migrate", "callbacks"):
+        spec = pod("large", name)
+        mounts = {each["mountPath"]: each["name"] for each in spec["containers"][0]["volumeMounts"]}
+        (volume,) = [each for each in spec["volumes"] if each["name"] == mounts[folder]]
+        assert f"create secret generic {volume['secret']['secretName']} --from-file={file}=" in page

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.unit.kubernetes_render import OVERLAYS, Document, needs_kubectl, rendered
+from tests.unit.kubernetes_render import OVERLAYS, PROJECT, Document, needs_kubectl, rendered
 
 pytestmark = needs_kubectl
 
@@ -30,6 +32,10 @@ OPERATOR = Place({"app.kubernetes.io/name": "cloudnative-pg"}, "cnpg-system")
 STRANGER = Place(namespace="default")
 OUTSIDE = Place(namespace="", address="203.0.113.9")
 METADATA = Place(namespace="", address="169.254.169.254")
+# The cluster's API, as addresses of Services and machines usually are, and somebody's own network.
+WITHIN = [
+    Place(namespace="", address=each) for each in ("10.96.0.1", "172.20.0.1", "192.168.1.2", "100.64.0.9")
+]
 # As CloudNativePG labels its instances, and the jobs that make them.
 CLUSTER = Place({"cnpg.io/cluster": "postgres"})
 
@@ -149,9 +155,17 @@ def test_nobody_else_reaches_anything(overlay: str) -> None:
         "a stranger to the receiver": (STRANGER, callbacks, 2025),
         "callers to the queue": (GATEWAY, queue, 8000),
         "the machine's secrets": (queue, METADATA, 443),
+        "the world's names": (queue, OUTSIDE, 53),
         "the api to the world": (api, OUTSIDE, 443),
         "the receiver to Valkey": (callbacks, api, 6379),
     }
+    for each in WITHIN:
+        shut |= {
+            f"the queue to {each.address}": (queue, each, 443),
+            f"the receiver to {each.address}": (callbacks, each, 443),
+        }
+    if overlay == "large":
+        shut["the pooler to the world's names"] = (place("large", "pgbouncer"), OUTSIDE, 53)
     if overlay != "large":
         shut["the receiver to the hints"] = (callbacks, place(overlay, "valkey"), 6379)
         database = CLUSTER if overlay == "ha" else place("small", "postgres")
@@ -162,3 +176,18 @@ def test_nobody_else_reaches_anything(overlay: str) -> None:
     if overlay == "ha":
         shut["an agent to the operator's port"] = (queue, CLUSTER, 8000)
     assert not [name for name, way in shut.items() if reaches(overlay, *way)]
+
+
+def test_the_page_lets_the_queue_reach_a_gateway_of_ones_own() -> None:
+    found = re.search(
+        r"^ *```yaml\n( *apiVersion: networking.k8s.io/v1\n.*?)^ *```",
+        (PROJECT / "docs" / "deploy.md").read_text(),
+        re.M | re.S,
+    )
+    assert found
+    spec = yaml.safe_load(found[1])["spec"]
+    assert selects(spec["podSelector"], place("small", "queue").labels)
+    (rule,) = spec["egress"]
+    assert is_named(rule["to"], Place(namespace="", address="10.20.30.40"))
+    assert not is_named(rule["to"], WITHIN[0])
+    assert spec["policyTypes"] == ["Egress"]

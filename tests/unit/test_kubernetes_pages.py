@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.kubernetes_render import MANIFESTS, OURS, OVERLAYS, PROJECT, needs_kubectl, render_folder
+from tests.unit.kubernetes_render import (
+    MANIFESTS,
+    OURS,
+    OVERLAYS,
+    PROJECT,
+    find,
+    needs_kubectl,
+    render_folder,
+)
 
 pytestmark = needs_kubectl
 
@@ -29,3 +37,18 @@ def test_the_overlay_of_the_page_renders(overlay: str, tmp_path: Path) -> None:
         assert made[kind, name]["spec"]["template"]["spec"]["containers"][0]["image"] == "ghcr.io/acme/desk:7"
     assert made["ConfigMap", "holdfast"]["data"]["MODEL"] == "openai:gpt-5"
     assert made["HTTPRoute", "api"]["spec"]["hostnames"] == ["agents.acme.org"]
+
+
+@pytest.mark.parametrize("page", ["deploy", "upgrading"])
+def test_the_job_that_cannot_be_changed_goes_before_a_new_one_comes(page: str) -> None:
+    annotations = find("small", "Job", "migrate")["metadata"]["annotations"]
+    assert annotations == {
+        "argocd.argoproj.io/hook": "Sync",
+        "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
+        "kustomize.toolkit.fluxcd.io/force": "enabled",
+    }
+    blocks = re.findall(r"^```sh\n(.*?)^```", (PROJECT / f"docs/{page}.md").read_text(), re.M | re.S)
+    applying = [each for each in blocks if "kubectl apply -k" in each]
+    assert applying
+    for each in applying:
+        assert "kubectl delete job migrate --ignore-not-found" in each.split("kubectl apply -k")[0]

@@ -72,7 +72,7 @@ def test_the_composed_project_has_no_default_secret_and_drains(folder: Path, whe
     text = (folder / "my-desk" / "compose.yaml").read_text()
     documented = set(re.findall(r"^# ([A-Z_]+)=", (folder / "my-desk" / ".env.example").read_text(), re.M))
     assert set(re.findall(r"\$\{([A-Z_]+)", text)) <= documented
-    for secret in ("POSTGRES_PASSWORD", "HOLDFAST_API_KEY", "LG_WEBHOOK_TOKEN"):
+    for secret in ("POSTGRES_PASSWORD", "VALKEY_PASSWORD", "HOLDFAST_API_KEY", "LG_WEBHOOK_TOKEN"):
         assert all(use.startswith(f"${{{secret}:?") for use in re.findall(rf"\$\{{{secret}[^}}]*\}}", text))
     services = yaml.safe_load(text)["services"]
     assert all("healthcheck" in service for service in services.values())

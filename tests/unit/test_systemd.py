@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from langgraph_runtime_holdfast.probe import port_of
 from langgraph_runtime_holdfast.serve import DRAIN_CONNECTIONS_SECONDS
@@ -94,6 +95,15 @@ def test_commands_are_documented_and_their_ends_are_longer_than_their_drains() -
         "HOLDFAST_MIGRATE=false" in read(f"holdfast-{role}@.service")["Environment"]
         for role in ("api", "queue")
     )
+
+
+def test_a_unit_is_bounded_as_its_container_is() -> None:
+    composed = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]
+    for name in NAMES:
+        unit, role = read(name), re.sub(r"holdfast-|@?\.service", "", name)
+        assert int(unit["TasksMax"]) >= 500
+        limits = composed[role].get("deploy", {"resources": {"limits": {"memory": "1g"}}})
+        assert unit["MemoryMax"].lower() == limits["resources"]["limits"]["memory"], name
 
 
 def test_the_commands_of_an_upgrade_name_these_units() -> None:

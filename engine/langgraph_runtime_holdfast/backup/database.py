@@ -15,6 +15,8 @@ from langgraph_runtime_holdfast.errors import EngineError
 
 Connection = psycopg.Connection[DictRow]
 
+_LOCK_SECONDS: Final = 10
+
 # Of nobody's extension and not Postgres' own.
 _OF_USERS: Final = """
 n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'
@@ -113,8 +115,25 @@ def others(connection: Connection) -> str:
 
 
 def empty(connection: Connection) -> None:
-    """Drop all tables, functions and types that are in the database, in one transaction."""
+    """Drop all tables, functions and types that are in the database, in one transaction.
+
+    Raises:
+        EngineError: Somebody else has a table in use; nothing was dropped.
+    """
+    try:
+        _empty(connection)
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+        raise EngineError(
+            f"Somebody else has a table in use ({others(connection)}), and --replace has waited "
+            f"{_LOCK_SECONDS} s for it: {_one_line(error)}. Nothing was dropped. Stop the servers, or "
+            "whoever reads there, and begin again."
+        ) from error
+
+
+def _empty(connection: Connection) -> None:
     with connection.transaction():
+        # Who waits for a table holds up whoever asks for it next.
+        connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
         for row in connection.execute(_RELATIONS).fetchall():
             dropped = sql.SQL("DROP {} IF EXISTS {} CASCADE").format(
                 sql.SQL(_KINDS[row["kind"]]), sql.Identifier(row["schema"], row["name"])

@@ -6,6 +6,7 @@ The database knows who works on what, and who is connected; a server knows its s
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Final
 
 import httpx
@@ -18,6 +19,8 @@ from langgraph_runtime_holdfast.settings import settings
 
 Figures = dict[str, Any]
 _SECONDS: Final = 5.0
+# User and password of an address, which an error repeats.
+_LOGIN: Final = re.compile(r"//[^/\s]*@")
 # A worker is a host and a process; what comes after is random.
 _WORKERS: Final = """
 SELECT array_to_string((string_to_array(leased_by, ':'))[1:2], ':') AS worker, count(*) AS runs,
@@ -26,11 +29,12 @@ SELECT array_to_string((string_to_array(leased_by, ':'))[1:2], ':') AS worker, c
 FROM run_inflight WHERE status = 'running' GROUP BY leased_by ORDER BY leased_by
 """
 _CONNECTIONS: Final = """
-SELECT coalesce(nullif(application_name, ''), '(no name)') AS application, count(*) AS connections,
+SELECT coalesce(nullif(application_name, ''), '(no name)') AS application,
+       coalesce(host(client_addr), 'its socket') AS address, count(*) AS connections,
        count(*) FILTER (WHERE state <> 'idle') AS at_work,
        count(*) FILTER (WHERE wait_event_type = 'Lock') AS behind_locks
 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-GROUP BY 1 ORDER BY 2 DESC LIMIT 20
+GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 40
 """
 
 
@@ -65,13 +69,14 @@ def from_server(url: str) -> Figures:
     Raises:
         EngineError: It does not answer, or not with metrics.
     """
+    address = f"{url.rstrip('/')}/metrics"
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/metrics", timeout=_SECONDS).raise_for_status()
-        samples = _samples(answer.text)
+        samples = _samples(httpx.get(address, timeout=_SECONDS).raise_for_status().text)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise EngineError(f"{url}/metrics cannot be read: {type(error).__name__}: {error}") from None
+        told = f"{address} cannot be read: {type(error).__name__}: {error}"
+        raise EngineError(_LOGIN.sub("//…@", told)) from None
     if not samples:
-        raise EngineError(f"{url}/metrics says nothing of Holdfast")
+        raise EngineError(_LOGIN.sub("//…@", f"{address} says nothing of Holdfast"))
 
     def most(name: str) -> float | None:
         return max((value for _, value in samples.get(name, ())), default=None)
