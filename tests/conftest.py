@@ -15,13 +15,18 @@ import pytest
 if TYPE_CHECKING:
     from tests.contract.engines import Services
 
+SERVERS = {"server", "secured", "expiring", "encrypted"}
+"""Fixtures of the contract tests, of the whole session, for each engine."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares servers: a file, or all contract tests of an engine."""
+    """Keep together what shares servers: a file, or all contract tests of one server of an engine."""
     for item in items:
         engine = item.callspec.params.get("engine") if hasattr(item, "callspec") else None
-        item.add_marker(pytest.mark.xdist_group(str(engine or item.path.name)))
+        shared = sorted(SERVERS.intersection(getattr(item, "fixturenames", ())))
+        group = "-".join([str(engine), *shared]) if engine and shared else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

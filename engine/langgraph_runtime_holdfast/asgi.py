@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from langgraph_runtime_holdfast.errors import EngineError
 from langgraph_runtime_holdfast.health import answer, wants_database
-from langgraph_runtime_holdfast.log_ids import name_requests
+from langgraph_runtime_holdfast.log_ids import make_request_id_readable, name_requests
 from langgraph_runtime_holdfast.surface import check_surface
 from langgraph_runtime_holdfast.telling import tell
 from langgraph_runtime_holdfast.tracing import start_tracing, traced
@@ -84,6 +84,8 @@ class Application:
         elif scope["type"] == "http" and scope["path"] in self._probes and wants_database(Request(scope)):
             await (await answer(Request(scope)))(scope, receive, send)
         else:
+            if scope["type"] == "http":
+                make_request_id_readable(scope["headers"])
             await self._server(scope, receive, send)
 
     async def _live(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -23,6 +23,13 @@ def name_run(run_id: UUID | str, thread_id: UUID | str, request_id: str | None) 
     set_logging_context(ids if request_id is None else {**ids, "request_id": request_id})
 
 
+def make_request_id_readable(headers: list[tuple[bytes, bytes]]) -> None:
+    """Escape what is no UTF-8 in a caller's id: the stock server would end the request with 500 for it."""
+    for at, (name, value) in enumerate(headers):
+        if name == b"x-request-id":
+            headers[at] = (name, value.decode("utf-8", "backslashreplace").encode())
+
+
 def name_requests() -> None:
     """Have the access log name runs and threads, from now on."""
     import structlog

@@ -116,6 +116,25 @@ async def ask(name: str, send: Callable[[Redis], Awaitable[T]]) -> T:
     Raises:
         RedisError, OSError, TimeoutError: Valkey, or this part of it, is away.
     """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+
+    def end_if_cancelled() -> None:
+        # The client sends with `wait_for`, and Python 3.11's loses a cancellation that comes as the sending
+        # ends. A task that goes on then is waited for without end when the server stops.
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+    try:
+        answer = await _ask(name, send)
+    except VALKEY_ERRORS:
+        end_if_cancelled()
+        raise
+    end_if_cancelled()
+    return answer
+
+
+async def _ask(name: str, send: Callable[[Redis], Awaitable[T]]) -> T:
     if not is_cluster():
         try:
             return await send(valkey())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import uvicorn
 
 from sdk_client.callbacks.app import create_app
 from sdk_client.callbacks.database import Database, DatabaseAwayError
+from sdk_client.callbacks.log import start_log
 from sdk_client.callbacks.settings import load_settings
 from sdk_client.errors import ConfigurationError
 
@@ -24,8 +24,7 @@ def main(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 2025,
 ) -> None:
     """Receive the webhooks of a LangGraph server into a durable inbox."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    start_log()
     try:
         settings = load_settings()
         app = create_app(settings)

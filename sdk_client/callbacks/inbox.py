@@ -84,6 +84,12 @@ DELETE FROM callbacks.inbox WHERE id IN (
 )
 """
 
+# The engine's row, where it keeps its tables in the same database and lets this role look.
+_MAY_LOOK: Final = """
+SELECT coalesce(has_table_privilege(to_regclass('holdfast_pause'), 'SELECT'), false) AS may_look
+"""
+_PAUSED: Final = "SELECT EXISTS (SELECT FROM holdfast_pause) AS is_paused"
+
 _COLUMNS: Final = """run_id, thread_id, reported_status, webhook_id, status, awaits_approval, state,
     deliveries, run_started_at, run_ended_at, webhook_sent_at, received_at, last_received_at, verified_at,
     handled_at, verify_attempts, handler_attempts, last_error"""
@@ -126,7 +132,12 @@ class Inbox:
     async def claim(
         self, *, limit: int, verify_lease_seconds: float, handler_lease_seconds: float
     ) -> list[Claim]:
-        """Take up to `limit` due rows; nobody else gets them before the lease of their state lapses."""
+        """Take up to `limit` due rows; nobody else gets them before the lease of their state lapses.
+
+        None while the deployment is paused: what a handler does, a copy of a deployment must not do again.
+        """
+        if await self.is_paused():
+            return []
         values = {
             "limit": limit,
             "verify_lease": timedelta(seconds=verify_lease_seconds),
@@ -135,6 +146,12 @@ class Inbox:
         # Patient, because a claim that is committed and not heard of blocks its rows for a whole lease.
         rows = await self._rows(_CLAIM, values, timeout_seconds=PATIENT_SECONDS)
         return [Claim(**row) for row in rows]
+
+    async def is_paused(self) -> bool:
+        """Whether the deployment in the same database is told to begin nothing (`holdfast pause`)."""
+        if not (await self._rows(_MAY_LOOK, {}))[0]["may_look"]:
+            return False
+        return bool((await self._rows(_PAUSED, {}))[0]["is_paused"])
 
     async def mark_verified(self, claim: Claim, *, status: str, awaits_approval: bool) -> None:
         """Keep what the server said; the row is due for its handler at once."""
@@ -155,7 +172,9 @@ class Inbox:
         await self._run(_FAILED, {"id": claim.id, "state": claim.state, "delay": delay, "error": text})
 
     async def delete_old(self, *, age_days: float, limit: int) -> int:
-        """Delete up to `limit` finished rows older than `age_days`; returns how many."""
+        """Delete up to `limit` finished rows older than `age_days`, none while paused; returns how many."""
+        if await self.is_paused():
+            return 0
         return await self._run(_DELETE_OLD, {"age": timedelta(days=age_days), "limit": limit})
 
     async def of_run(self, run_id: UUID) -> list[dict[str, Any]]:

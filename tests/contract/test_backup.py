@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from langgraph_runtime_holdfast.backup import programs
+from langgraph_runtime_holdfast.backup import dump, programs
 from langgraph_runtime_holdfast.backup.dump import backup
 from langgraph_runtime_holdfast.backup.manifest import DUMP, FILE, Manifest, read_manifest
 from langgraph_runtime_holdfast.backup.restore import Wishes, restore, verify
@@ -72,6 +72,16 @@ VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'http://a/b', '
     now() - interval '9 days');
 INSERT INTO store (prefix, key, value, expires_at) VALUES ('a', 'b', '{}', now() - interval '1 day');
 """
+# Somebody's own tables in the same database.
+BESIDE: LiteralString = """
+CREATE TYPE mood AS ENUM ('well'); CREATE DOMAIN few AS integer CHECK (value < 9);
+CREATE TYPE pair AS (a mood, b few);
+CREATE TYPE span AS RANGE (subtype = integer);
+CREATE TABLE beside (id serial PRIMARY KEY, how mood, count few, two pair, within span);
+CREATE VIEW seen AS SELECT * FROM beside;
+CREATE FUNCTION moods(beside) RETURNS mood LANGUAGE sql AS 'SELECT $1.how';
+INSERT INTO beside (how, count) VALUES ('well', 3);
+"""
 TOKEN: LiteralString = "SELECT last_value AS it FROM lease_token"
 
 
@@ -91,6 +101,7 @@ def world(services: Services) -> str:
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute(RECEIVER.read_bytes())
         connection.execute(WORLD)
+        connection.execute(BESIDE)
     return uri
 
 
@@ -306,6 +317,17 @@ def test_the_password_may_be_where_libpq_looks_for_it(
     monkeypatch.setenv("PGPASSWORD", password)
     folder, _ = backup(world.replace(f"{user}:{password}", user), tmp_path, jobs=1)
     assert restore(folder, into(services).replace(f"{user}:{password}", user), Wishes()).running == 1
+
+
+def test_a_table_that_is_locked_for_long_ends_the_backup(
+    world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dump, "_LOCK_WAIT", "2s")
+    with psycopg.connect(world) as connection:
+        connection.execute("LOCK TABLE assistant_version IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(EngineError, match="lock timeout"):
+            backup(world, tmp_path, jobs=1)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=lambda end: end.name)

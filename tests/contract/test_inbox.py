@@ -24,6 +24,7 @@ import psycopg
 import pytest
 from starlette.applications import Starlette
 
+from langgraph_runtime_holdfast import pause as pausing
 from langgraph_runtime_holdfast.local.postgres import EmbeddedPostgres
 from sdk_client.callbacks import CallbackSettings, RunEvent, RunHandler, create_app
 from sdk_client.callbacks.database import _SCHEMA, Database
@@ -372,6 +373,29 @@ async def test_only_finished_rows_grow_too_old(settings: CallbackSettings, serve
             await database.close()
         left = (await http.get(RUNS, params={"limit": 10})).json()["callbacks"]
     assert [row["run_id"] for row in left] == [due["run_id"]]
+
+
+async def test_while_the_deployment_is_paused_nothing_is_handled(
+    settings: CallbackSettings, server: StandInServer
+) -> None:
+    """A copy of a deployment must not do again what its handlers did."""
+    calls: list[str] = []
+
+    async def on_run(event: RunEvent) -> None:
+        calls.append(event.run_id)
+
+    pause = Path(pausing.__file__).with_name("migrations") / "0006_pause.sql"
+    with psycopg.connect(settings.database_uri.get_secret_value(), autocommit=True) as connection:
+        connection.execute(pause.read_bytes())
+        connection.execute(pausing.BEGIN.encode(), {"reason": "a copy"})
+        async with receiver(settings, on_run) as http:
+            body = webhook(server)
+            assert (await http.post(RUNS, json=body)).status_code == 200
+            await asyncio.sleep(1.0)
+            assert (calls, server.asked[body["run_id"]]) == ([], 0)
+            connection.execute(pausing.END.encode())
+            await row_once(http, body["run_id"], lambda row: row["state"] == "handled")
+    assert calls == [body["run_id"]]
 
 
 async def test_many_receivers_may_start_on_an_empty_database(database_uri: str) -> None:

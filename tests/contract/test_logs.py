@@ -51,3 +51,15 @@ async def test_each_line_about_a_run_names_run_thread_and_request(logging_server
         ids = (line.get("run_id"), line.get("thread_id"), line.get("request_id"))
         assert ids == (run_id, thread_id, REQUEST), line
     assert {"event", "level", "logger", "timestamp"} <= set.intersection(*(set(line) for line in lines))
+
+
+async def test_a_request_id_that_is_no_text_costs_no_request(logging_server: tuple[str, Path]) -> None:
+    url, path = logging_server
+    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+        for given, shown in ((b"caf\xe9", "caf\\xe9"), ("café".encode(), "café")):
+            answer = await http.post("/threads", json={}, headers={b"x-request-id": given})
+            assert answer.status_code == 200, answer.text
+            thread_id = answer.json()["thread_id"]
+            await http.get(f"/threads/{thread_id}", headers={b"x-request-id": given})
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            assert any(line.get("request_id") == shown for line in lines if thread_id in json.dumps(line))

@@ -29,7 +29,7 @@ HOLDFAST = str(Path(sys.executable).with_name("holdfast"))
 STANDINS = PROJECT / "tests" / "deploy" / "standins"
 # The names in docker-compose.yml, as podman finds them without a registry.
 STANDS_IN_FOR = (
-    "docker.io/pgvector/pgvector:pg16",
+    "docker.io/pgvector/pgvector:pg17",
     "docker.io/valkey/valkey:8-alpine",
     "docker.io/library/caddy:2-alpine",
     "docker.io/prom/prometheus:v3.5.0",

@@ -114,7 +114,9 @@ async def test_the_app_asks_for_both_the_token_and_the_signature() -> None:
         assert (await http.get("/runs", headers=bearer)).status_code == 503
 
 
-@pytest.mark.parametrize("secret", ["plain", "whsec_c2hvcnQ=", f"{NEW};{OLD}"])
+@pytest.mark.parametrize(
+    "secret", ["plain", "whsec_c2hvcnQ=", f"{NEW};{OLD}"], ids=["plain", "short", "semicolon"]
+)
 def test_a_wrong_secret_is_refused_at_the_start_and_not_shown(
     secret: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:

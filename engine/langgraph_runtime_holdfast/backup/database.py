@@ -38,6 +38,14 @@ SELECT n.nspname AS schema, o.proname AS name, pg_get_function_identity_argument
 FROM pg_proc AS o JOIN pg_namespace AS n ON n.oid = o.pronamespace
 WHERE {_OF_USERS.format(catalog="pg_proc")}
 """  # noqa: S608 - constants
+# Not those of tables, nor the arrays and multiranges that go with their types.
+_TYPES: Final = f"""
+SELECT n.nspname AS schema, o.typname AS name, o.typtype = 'd' AS is_domain
+FROM pg_type AS o JOIN pg_namespace AS n ON n.oid = o.typnamespace
+LEFT JOIN pg_class AS c ON c.oid = o.typrelid
+WHERE (o.typtype IN ('d', 'e', 'r') OR (o.typtype = 'c' AND c.relkind = 'c'))
+    AND {_OF_USERS.format(catalog="pg_type")}
+"""  # noqa: S608 - constants
 _OTHERS: Final = """
 SELECT coalesce(nullif(application_name, ''), 'unnamed') AS name, count(*) AS sessions FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' GROUP BY 1
@@ -105,11 +113,17 @@ def others(connection: Connection) -> str:
 
 
 def empty(connection: Connection) -> None:
-    """Drop all tables and functions that are in the database, in one transaction."""
+    """Drop all tables, functions and types that are in the database, in one transaction."""
     with connection.transaction():
         for row in connection.execute(_RELATIONS).fetchall():
             dropped = sql.SQL("DROP {} IF EXISTS {} CASCADE").format(
                 sql.SQL(_KINDS[row["kind"]]), sql.Identifier(row["schema"], row["name"])
+            )
+            connection.execute(dropped)
+        # Before functions: those that make a range go with it, and not without.
+        for row in connection.execute(_TYPES).fetchall():
+            dropped = sql.SQL("DROP {} IF EXISTS {} CASCADE").format(
+                sql.SQL("DOMAIN" if row["is_domain"] else "TYPE"), sql.Identifier(row["schema"], row["name"])
             )
             connection.execute(dropped)
         for row in connection.execute(_FUNCTIONS).fetchall():

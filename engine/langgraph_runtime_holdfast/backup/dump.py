@@ -17,7 +17,8 @@ from langgraph_runtime_holdfast.backup.programs import address, failure, find_pr
 from langgraph_runtime_holdfast.backup.unfinished import unfinished
 from langgraph_runtime_holdfast.errors import EngineError
 
-_LOCK_WAIT: Final = "--lock-wait-timeout=60s"
+_LOCK_WAIT: Final = "60s"
+"""For a table that somebody changes; meanwhile the snapshot keeps rows from being vacuumed."""
 _FIRST: Final = """
 SELECT 'holdfast_migration' AS table, version, name, NULL::int AS minimum_version, applied_at::text
 FROM holdfast_migration ORDER BY version
@@ -80,10 +81,12 @@ def _dump(connection: Connection, dsn: str, made: Path, held: int, jobs: int) ->
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         connection.execute("SET LOCAL statement_timeout = 0")
+        connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
         snapshot = one(connection, "SELECT pg_export_snapshot() AS id")["id"]
         command = [
             *(str(program.path), "--format=directory", f"--file={made / DUMP}", f"--jobs={jobs}"),
-            *(f"--snapshot={snapshot}", _LOCK_WAIT, "--no-password", f"--dbname={where}"),
+            *(f"--snapshot={snapshot}", f"--lock-wait-timeout={_LOCK_WAIT}", "--no-password"),
+            f"--dbname={where}",
         ]
         dumping = subprocess.Popen(  # noqa: S603 - a program of Postgres, with our own options
             command,

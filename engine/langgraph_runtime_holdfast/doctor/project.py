@@ -42,6 +42,8 @@ READ_BY_NOBODY: Final = {
 }
 """Names that circulate, and what has the effect that people expect of them."""
 LOCAL: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+# The stock server's form, as `Bearer ${{ env.LG_WEBHOOK_TOKEN }}`.
+_NAMED_IN_HEADERS: Final = re.compile(r"\$\{\{\s*env\.(\w+)\s*\}\}")
 
 
 def open_project(config: Path) -> tuple[Deployment | None, list[Finding]]:
@@ -217,6 +219,12 @@ def check_webhooks(deployment: Deployment) -> list[Finding]:
     elif not url.get("require_https") and (remote := [each for each in domains if _is_remote(each)]):
         cure = "Set webhooks.url.require_https in langgraph.json."
         found.append(warning("webhooks", f"{', '.join(remote)} may be called without TLS", cure))
+    # One that is not there at all keeps the server from starting.
+    headers = " ".join(map(str, (webhooks.get("headers") or {}).values()))
+    for name in dict.fromkeys(_NAMED_IN_HEADERS.findall(headers)):
+        if not deployment.environment.get(name, "").strip():
+            says = f"{name} is not set: receivers refuse every callback"
+            found.append(problem("webhooks", says, "Set it here and on the receiver: openssl rand -hex 32."))
     if not settings().webhook_signing_secret.get_secret_value():
         cure = "Set LG_WEBHOOK_SIGNING_SECRET on the server and on the receiver."
         found.append(warning("webhooks", "callbacks are not signed", cure))

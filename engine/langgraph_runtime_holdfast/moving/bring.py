@@ -15,7 +15,7 @@ from langgraph_runtime_holdfast.moving.choice import read_rules
 from langgraph_runtime_holdfast.moving.content import NotTakenError, OldItem, Source
 from langgraph_runtime_holdfast.moving.report import Report
 from langgraph_runtime_holdfast.moving.session import graphs
-from langgraph_runtime_holdfast.moving.threads import Outcome, take_thread
+from langgraph_runtime_holdfast.moving.threads import take_thread
 
 Progress = Callable[[Report], None]
 
@@ -39,6 +39,7 @@ async def bring_all(handle: Handle, source: Source, wishes: Wishes, report: Repo
         EngineError: Nothing more can be brought; what was is here, and a second import goes on.
     """
     rules = read_rules(wishes.graphs, graphs())
+    standing = 0
     async with aclosing(source.assistants()) as assistants:  # type: ignore[type-var]
         async for assistant in assistants:
             try:
@@ -49,13 +50,19 @@ async def bring_all(handle: Handle, source: Source, wishes: Wishes, report: Repo
     async with aclosing(source.threads()) as threads:  # type: ignore[type-var]
         async for thread in threads:
             try:
-                outcome = await take_thread(
+                result = await take_thread(
                     handle, source, thread, rules, wishes.metadata, is_dry=wishes.is_dry
                 )
-                (report.take if outcome is Outcome.TAKEN else report.pass_over)("threads")
+                (report.take if result.is_new else report.pass_over)("threads")
+                standing += result.stands and not thread.is_error
             except NotTakenError as error:
                 report.leave("threads", thread.thread_id, error)
             show(report)
+    if standing:
+        report.note(
+            f"{standing} threads stand before a node and ask nobody: their graph stops there, or a run "
+            "was on them. They are interrupted here, and go on with input=None."
+        )
     await _bring_crons(handle, source, wishes, report)
     await _bring_items(handle, source, report, show)
     report.notes += [note for note in source.notes if note not in report.notes]

@@ -82,6 +82,10 @@ def server(
         str, typer.Argument(envvar="HOLDFAST_IMPORT_FROM", show_envvar=True, help="Its URL, http://….")
     ],
     key: Annotated[str, typer.Option(envvar="HOLDFAST_IMPORT_KEY", help="Sent as x-api-key.")] = "",
+    headers: Annotated[
+        str,
+        typer.Option(envvar="HOLDFAST_IMPORT_HEADERS", help='JSON to send too: {"authorization": "…"}.'),
+    ] = "{}",
     graph: Graph = _NO_GRAPHS,
     metadata: Metadata = "{}",
     enable_crons: EnableCrons = False,
@@ -98,11 +102,12 @@ def server(
         from langgraph_runtime_holdfast.moving.bring import Wishes
 
         wishes = Wishes(dry_run, graph, _object(metadata), enable_crons)
+        sent = {**({"x-api-key": key} if key else {}), **_object(headers, "--headers")}
 
         def source_of() -> AbstractAsyncContextManager[Source]:
             from langgraph_runtime_holdfast.moving.server_source import ServerSource
 
-            return ServerSource.opened(source, key)
+            return ServerSource.opened(source, sent)
 
         _import(config, source_of, wishes, as_json=as_json)
 
@@ -247,15 +252,15 @@ async def _run(
         return report
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object(text: str, option: str = "--metadata") -> dict[str, Any]:
     from langgraph_runtime_holdfast.errors import EngineError
 
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise EngineError(f"--metadata is not JSON: {error}") from None
+        raise EngineError(f"{option} is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise EngineError("--metadata is not a JSON object.")
+        raise EngineError(f"{option} is not a JSON object.")
     return found
 
 

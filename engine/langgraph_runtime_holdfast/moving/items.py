@@ -60,7 +60,7 @@ async def take_items(handle: Handle, batch: Sequence[OldItem], report: Report) -
 
 
 async def _put(handle: Handle, new: Sequence[OldItem]) -> None:
-    await Store().abatch(PutOp(item.namespace, item.key, item.value, ttl=None) for item in new)
+    await Store().abatch(PutOp(item.namespace, item.key, item.value, ttl=item.ttl_minutes) for item in new)
     await handle.execute(
         _MOMENTS,
         {

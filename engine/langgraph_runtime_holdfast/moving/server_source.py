@@ -54,13 +54,12 @@ class ServerSource:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, url: str, key: str = "") -> AsyncIterator[Self]:
+    async def opened(cls, url: str, headers: dict[str, str]) -> AsyncIterator[Self]:
         """Connect.
 
         Raises:
             EngineError: No such server answers there, or not with this key.
         """
-        headers = {"x-api-key": key} if key else {}
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_SECONDS) as http:
             source = cls(LangGraphClient(http))
             try:
@@ -321,7 +320,7 @@ def _refusal(url: str, error: Exception) -> EngineError:
     if status in (401, 403):
         return EngineError(
             f"The server at {url} refuses the key ({status}); give one that may read everything in "
-            "HOLDFAST_IMPORT_KEY."
+            "HOLDFAST_IMPORT_KEY, or what else it asks for in HOLDFAST_IMPORT_HEADERS."
         )
     if isinstance(error, APIError):
         return EngineError(f"What answers at {url} is no LangGraph server: {_one_line(error)}.")

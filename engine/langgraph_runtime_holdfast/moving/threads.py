@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -38,11 +37,13 @@ WHERE thread_id = %(id)s
 """
 
 
-class Outcome(enum.Enum):
+class Result(NamedTuple):
     """What became of a thread."""
 
-    TAKEN = "taken"
-    ALREADY = "already"
+    is_new: bool
+    """It was not here, or not all of it."""
+    stands: bool = False
+    """It stands before a node and asks nobody: paused there by its graph, or in the midst of a run."""
 
 
 async def take_thread(
@@ -53,7 +54,7 @@ async def take_thread(
     more_metadata: dict[str, Any],
     *,
     is_dry: bool,
-) -> Outcome:
+) -> Result:
     """Bring a thread here, or see that it is here.
 
     Raises:
@@ -63,7 +64,7 @@ async def take_thread(
         raise NotTakenError(thread.fault)
     graph_id = "" if thread.is_empty else choose(thread, rules, graphs())
     identity = new_id(thread.thread_id)
-    outcome = Outcome.ALREADY
+    outcome = Result(is_new=False)
     try:
         async with handle.transaction() as tx:
             await tx.allow_silence(_PAUSE_SECONDS)
@@ -93,24 +94,24 @@ async def _bring(
     graph_id: str,
     more_metadata: dict[str, Any],
     here: Row | None,
-) -> Outcome:
+) -> Result:
     if here is not None and here["is_busy"]:
         raise NotTakenError("a run works on it here")
     metadata = await _metadata(source, thread, identity, graph_id, more_metadata)
     if here is None:
         await tx.execute(_ADD, {"id": identity, "metadata": metadata})
     elif thread.is_empty or not await source.difference(thread, tx, identity, graph_id):
-        return Outcome.ALREADY
+        return Result(is_new=False)
     if thread.is_empty:
         await _finish(tx, thread, identity, metadata)
-        return Outcome.TAKEN
+        return Result(is_new=True)
     await source.write(thread, tx, identity, graph_id)
     if found := await source.difference(thread, tx, identity, graph_id):
         where = "it is here with other content, which stays" if here else "it would not be the same here"
         raise NotTakenError(f"{where}: {found}")
-    await _show(tx, identity, graph_id)
+    stands = await _show(tx, identity, graph_id)
     await _finish(tx, thread, identity, metadata)
-    return Outcome.TAKEN
+    return Result(is_new=True, stands=stands)
 
 
 async def _finish(tx: Transaction, thread: OldThread, identity: UUID, metadata: str) -> None:
@@ -129,8 +130,12 @@ async def _metadata(
     return json_text({**stored["metadata"], MARK: mark})
 
 
-async def _show(tx: Transaction, identity: UUID, graph_id: str) -> None:
-    """Set what the thread's row shows of its state, as its graph reads it: a pause is one from now on."""
+async def _show(tx: Transaction, identity: UUID, graph_id: str) -> bool:
+    """Set what the thread's row shows of its state, as its graph reads it: a pause is one from now on.
+
+    Returns:
+        Whether a node is next, and nothing is asked.
+    """
     config = {"configurable": {"thread_id": str(identity), "checkpoint_ns": ""}}
     try:
         async with open_graph(graph_id, {"config": {}}, config, "threads.read", as_json=True) as (
@@ -144,3 +149,4 @@ async def _show(tx: Transaction, identity: UUID, graph_id: str) -> None:
         raise
     except Exception as error:
         raise NotTakenError(f"the graph {graph_id} cannot read its state: {error!r}") from error
+    return bool(state.next) and not any(task.interrupts for task in state.tasks)

@@ -110,7 +110,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Any:
 
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False, pad_edge=False)
     if not rows:
-        table.add_column("none")
+        table.add_column("none", min_width=len(title))
         return table
     for name in rows[0]:
         plain = name.removesuffix("_seconds").replace("_", " ")
