@@ -25,10 +25,10 @@ def _on_the_page() -> dict[str, Any]:
 @pytest.mark.skipif(not RUNS_ALL, reason="takes half a minute: FAULTS=all")
 @pytest.mark.timeout(300)
 async def test_two_nodes_start_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With other addresses, folders and passwords, and without TLS, which the Postgres here is built without."""
+    """With other addresses, folders and passwords, and without TLS, which the Postgres here lacks."""
     rig = patroni.Node._config
 
-    def config(node: patroni.Node, synchronously: bool) -> dict[str, Any]:  # noqa: FBT001 - as it is called
+    def config(node: patroni.Node, synchronously: bool) -> dict[str, Any]:
         here, page = rig(node, synchronously), _on_the_page()
         page |= {name: here[name] for name in ("name", "restapi", "etcd3", "watchdog")}
         postgres = page["postgresql"]
