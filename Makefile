@@ -37,7 +37,7 @@ test: $(VENV)/.ready  ## Run every test: unit, contract, faults, e2e
 	@$(BIN)/pytest -n logical --maxprocesses 4 --dist loadgroup
 
 test-deploy: $(VENV)/.ready  ## Build, run and break what is delivered: images, compose, manifests (says what it needs)
-	@FAULTS=all $(BIN)/pytest tests/deploy tests/faults/test_patroni_faults.py
+	@FAULTS=all $(BIN)/pytest tests/deploy tests/faults/test_patroni_faults.py tests/faults/test_patroni_page.py
 
 faults: $(VENV)/.ready  ## Break real processes under load, in every way, and write docs/faults.md
 	@FAULTS=all FAULTS_REPORT=docs/faults.md $(BIN)/pytest tests/faults

@@ -12,6 +12,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +41,10 @@ _LONGEST_QUEUE_SECONDS = 5.0
 _SHORTEST_POLL_SECONDS = 0.2
 _ENDED = frozenset({"success", "error", "timeout", "interrupted"})
 _RAISED_AS = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)\((?P<message>.*)\)$", re.DOTALL)
+
+
+class EndForgottenError(Exception):
+    """The run had ended, and goes on: a database that lacks its end took over while its result was read."""
 
 
 class Runs:
@@ -73,8 +78,10 @@ class Runs:
         ids = _ids(handle)
         try:
             async with asyncio.timeout(deadline_seconds):
-                run = await self._wait(handle)
-                return await self.outcome(handle, run)
+                while True:
+                    run = await self._wait(handle)
+                    with suppress(EndForgottenError):
+                        return await self.outcome(handle, run)
         except TimeoutError as error:
             raise DeadlineExceededError(
                 f"The run's result was not there within {deadline_seconds:g} s; the run is not touched by"
@@ -128,7 +135,11 @@ class Runs:
                 return  # the run goes on; the caller asks again
 
     async def outcome(self, handle: RunHandle, run: Mapping[str, Any]) -> RunResult:
-        """Read the result of a run that has ended, or raise what it ended with."""
+        """Read the result of a run that has ended, or raise what it ended with.
+
+        Raises:
+            EndForgottenError: It has not ended any more; wait again.
+        """
         ids = _ids(handle)
         status = str(run["status"])
         snapshot, newest = await self._own_snapshot(handle)
@@ -178,7 +189,7 @@ class Runs:
                 raise
 
     async def _own_snapshot(self, handle: RunHandle) -> tuple[Snapshot | None, bool]:
-        """Find the last state this run left; and whether the run is the thread's newest."""
+        """Find the last state that this run left at its end; and whether it is the thread's newest."""
         sdk, ids = self._transport.sdk, {**_ids(handle), "deadline_seconds": ENDLESS}
         history = await self._transport.call(
             "read the run's checkpoint",
@@ -187,10 +198,12 @@ class Runs:
         )
         runs = await self._transport.call(
             "read the thread's runs",
-            lambda: sdk.runs.list(handle.thread_id, limit=1, select=["run_id"]),
+            lambda: sdk.runs.list(handle.thread_id, limit=1, select=["run_id", "status"]),
             **ids,
         )
         newest = bool(runs) and str(runs[0]["run_id"]) == handle.run_id
+        if newest and not has_ended(runs[0]):
+            raise EndForgottenError
         if history:
             return snapshot_of(history[0]), newest
         if not newest:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from urllib.parse import quote
 
 import h11
@@ -19,7 +19,7 @@ from langgraph_sdk.sse import SSEDecoder, aiter_lines_raw
 
 from sdk_client.cursor import Cursor, Verdict, content_of
 from sdk_client.models import RunHandle, RunResult, StreamEvent, StreamGap
-from sdk_client.runs import ENDLESS, Runs, has_ended
+from sdk_client.runs import ENDLESS, EndForgottenError, Runs, has_ended
 from sdk_client.transport import Transport
 
 _QUIET_SECONDS = 0.5  # a replay comes without pauses, so silence means it is over
@@ -60,8 +60,9 @@ class Streams:
             if error is None and ended_before:
                 if (cursor.owes_repetition or not cursor.started) and not told_of_gap:
                     yield StreamGap(_GAP)
-                yield await self._runs.outcome(handle, run)
-                return
+                with suppress(EndForgottenError):
+                    yield await self._runs.outcome(handle, run)
+                    return
             if error is not None:
                 failures += 1
                 await self._pause_or_raise(handle, error, failures)

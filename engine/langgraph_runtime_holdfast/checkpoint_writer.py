@@ -31,18 +31,18 @@ from langgraph_runtime_holdfast.retry import patiently
 
 # A standby that was behind and took over lacks what was saved last. Whoever went on from that would leave
 # a hole, and channels that did not change since would have no value. If it is there, so is all before it.
-STILL_THERE: Final = """
-(%(after_id)s::text IS NULL OR EXISTS (
-    SELECT FROM checkpoints WHERE thread_id = %(after_thread)s AND checkpoint_ns = %(after_ns)s
-    AND checkpoint_id = %(after_id)s
-))
+MAY_SAVE: Final = """
+may_save_after_v1(
+    held_run => %(run_id)s, held_token => %(token)s,
+    after_thread => %(after_thread)s, after_ns => %(after_ns)s, after_id => %(after_id)s
+)
 """
-"""A condition, with what `CheckpointWriter.basis` gives."""
+"""A condition, with a run, its lease's token and what `CheckpointWriter.basis` gives."""
 # As text an array of ten megabytes takes seconds to escape, in which nothing else of the process runs.
 _SAVE: Final = f"""
 SELECT save_checkpoints_v2(
     held_run => %(run_id)s, held_token => %(token)s, saved => %(saved)s, blobs => %(blobs)b::bytea[]
-) WHERE {STILL_THERE}
+) WHERE {MAY_SAVE}
 """
 LEASE_LOST: Final = "HF001"
 _BEHIND_SECONDS: Final = 0.005
@@ -237,7 +237,7 @@ class CheckpointWriter:
 
     @property
     def basis(self) -> dict[str, str | None]:
-        """What `STILL_THERE` takes: the checkpoint that a run's next ones build on."""
+        """What `MAY_SAVE` takes: the checkpoint that a run's next ones build on."""
         names = ("after_thread", "after_ns", "after_id")
         return dict(zip(names, self._last_saved or (None, None, None), strict=True))
 

@@ -433,6 +433,20 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION may_save_after_v1(held_run uuid, held_token bigint, after_thread text, after_ns text, after_id text) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    AS $$
+BEGIN
+    RETURN after_id IS NULL OR EXISTS (
+        SELECT FROM checkpoints
+        WHERE thread_id = after_thread AND checkpoint_ns = after_ns AND checkpoint_id = after_id
+    ) OR NOT EXISTS (
+        SELECT FROM run_inflight
+        WHERE run_id = held_run AND lease_token = held_token AND status = 'running'
+    );
+END $$;
+
 CREATE FUNCTION require_lease(held_run uuid, held_token bigint) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'

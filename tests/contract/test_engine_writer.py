@@ -156,3 +156,35 @@ async def test_who_builds_on_a_step_that_the_database_has_lost_leaves_no_hole(
         await _save(again, str(run_id), number)
     await again.settle()
     assert await _saved(handle, str(run_id)) == _expected(3)
+
+
+async def test_whoever_is_deleted_is_told_so_and_not_that_steps_were_lost(
+    handle: Handle, run_id: uuid.UUID
+) -> None:
+    """Its checkpoints are gone as well, but no standby is to be looked at for that."""
+    from langgraph_runtime_holdfast.ops.lease import LeaseLostError
+    from langgraph_runtime_holdfast.ops.thread_removal import delete_threads
+
+    row = await handle.fetch_one("SELECT thread_id FROM run WHERE run_id = %s", [run_id])
+    assert row is not None
+    writer = CheckpointWriter(run_id, TOKEN, behind=True)
+    await _save(writer, str(row["thread_id"]), 0)
+    await writer.settle()
+    await delete_threads(handle, [row["thread_id"]], None)
+    await _save(writer, str(row["thread_id"]), 1)
+    with pytest.raises(LeaseLostError):
+        await writer.settle()
+
+
+async def test_the_step_before_is_found_by_the_index(handle: Handle, run_id: uuid.UUID) -> None:
+    """Also by a plan that was made while there were few: it is kept until the table is analyzed again."""
+    for number in range(8):
+        await _save(CheckpointWriter(run_id, TOKEN), str(run_id), number)
+    await handle.execute("ANALYZE checkpoints")
+    scans = "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'checkpoints'"
+    async with handle.transaction() as tx:
+        before = await tx.fetch_one(scans)
+        writer = CheckpointWriter(run_id, TOKEN, transaction=tx)
+        for number in range(8, 28):
+            await _save(writer, str(run_id), number)
+        assert await tx.fetch_one(scans) == before

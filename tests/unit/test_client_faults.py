@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,36 @@ async def test_a_server_that_stays_away_is_unavailable_and_nothing_is_left_runni
                 await client.submit("echo", {"text": "x"})
     assert caught.value.attempts == 6
     assert caught.value.__cause__ is not None
+
+
+async def test_an_end_that_the_database_forgets_while_its_result_is_read_is_waited_for_again() -> None:
+    """A standby that was behind took over: the run goes on from the last step that is there."""
+    async with faulty_server() as server, Client(server.url, retry=POLICY) as client:
+        handle = await client.submit("echo", {"text": "x"})
+        answer, is_there = server.answer, False
+
+        def forgetful(method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+            nonlocal is_there
+            if path.endswith("/history") and not is_there:
+                server.until_runs_end.clear()
+                server.runs[0]["status"] = "pending"
+                return 200, [{"values": {}, "next": ["say"], "tasks": []}]
+            if path.endswith("/runs") and method == "GET" and not is_there:
+                is_there = True
+                asyncio.get_running_loop().call_later(0.1, server.until_runs_end.set)
+            return answer(method, path, body)
+
+        server.answer = forgetful  # type: ignore[method-assign]
+        for is_watched in (False, True):
+            is_there = False
+            if is_watched:
+                async with aclosing(client.watch(handle)) as items:
+                    result = [item async for item in items if isinstance(item, RunResult)][-1]
+            else:
+                result = await client.join(handle)
+            assert is_there
+            assert result.values == {"done": True}
+        await client.aclose()
 
 
 async def test_every_kind_of_call_outlasts_a_restart_of_the_server() -> None:

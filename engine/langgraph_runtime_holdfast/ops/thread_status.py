@@ -16,7 +16,7 @@ import psycopg
 from starlette.exceptions import HTTPException
 
 from langgraph_runtime_holdfast.checkpoint_rows import delete_run_checkpoints
-from langgraph_runtime_holdfast.checkpoint_writer import LEASE_LOST, STILL_THERE, Batch, CheckpointWriter
+from langgraph_runtime_holdfast.checkpoint_writer import LEASE_LOST, MAY_SAVE, Batch, CheckpointWriter
 from langgraph_runtime_holdfast.database import Executor, Handle
 from langgraph_runtime_holdfast.limits import TooLargeError, check_size
 from langgraph_runtime_holdfast.metrics.meters import meters
@@ -47,7 +47,7 @@ SELECT end_run_v2(
     new_status => %(status)s, new_error => %(error)s::jsonb, more_metadata => %(metadata)s::jsonb,
     has_checkpoint => %(has_checkpoint)s, new_values => %(values)s::jsonb,
     new_interrupts => %(interrupts)s::jsonb, saved => %(saved)s, blobs => %(blobs)b::bytea[]
-) AS has_more WHERE {STILL_THERE}
+) AS has_more WHERE {MAY_SAVE}
 """
 
 Checkpoint = Mapping[str, Any]

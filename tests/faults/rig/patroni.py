@@ -117,7 +117,7 @@ class Node:
         assert self._running is not None, "start() comes first"
         (kept,) = psutil.Process(self._running.leash_id).children()
         found = kept.children(recursive=True)
-        return sorted(found, key=lambda process: process.name() == "postgres")
+        return sorted(found, key=_is_postgres)
 
     @property
     def agent(self) -> Any:
@@ -338,6 +338,13 @@ class PatroniCluster(Postgres):
             )
         )
         await asyncio.to_thread(self._etcd.wait_until_healthy)
+
+
+def _is_postgres(process: Any) -> bool:
+    try:
+        return bool(process.name() == "postgres")
+    except psutil.NoSuchProcess:  # ended since it was found
+        return True
 
 
 def _is_healthy(url: str) -> bool:
