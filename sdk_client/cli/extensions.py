@@ -25,6 +25,8 @@ OF_THE_ENGINE: Final = {
     "resume": "End the pause.",
     "callbacks": "Look at callbacks that are to be delivered, and send again those that were given up.",
     "top": "Show queue, workers, pools and callbacks, live.",
+    "import": "Bring threads, assistants, crons and memory here from somewhere else.",
+    "export": "Write threads with their history, assistants, crons and memory as JSON lines.",
     "capacity": "Say what a load needs: servers, connections, Postgres, disk and Valkey.",
 }
 

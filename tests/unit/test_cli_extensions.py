@@ -1,5 +1,7 @@
 """The engine's commands under `holdfast`: there where it is installed, explained where it is not."""
 
+from importlib.metadata import entry_points
+
 import pytest
 import typer
 
@@ -16,6 +18,10 @@ def test_the_engine_brings_its_commands(capsys: pytest.CaptureFixture[str]) -> N
     assert "error: --workers is for what answers the API" in capsys.readouterr().err
     assert run(app, "serve", "--help") == 0
     assert "without DATABASE_URI both are started here" in " ".join(capsys.readouterr().out.split())
+
+
+def test_each_of_them_is_known_also_without_the_engine() -> None:
+    assert set(extensions.OF_THE_ENGINE) == {entry.name for entry in entry_points(group=extensions.GROUP)}
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "doctor"])
