@@ -111,7 +111,7 @@ def test_the_commands_of_an_upgrade_name_these_units() -> None:
     named = set(
         re.findall(r"\b(holdfast-[a-z]+)(?:@(\d+))?", "\n".join(re.findall(r"systemctl [^\n]+", page)))
     )
-    assert {name for name, _ in named} == {"holdfast-api", "holdfast-queue", "holdfast-migrate"}
+    assert {name for name, _ in named} == {re.sub(r"@?\.service", "", unit) for unit in NAMES}
     for name, instance in named:
         assert f"{name}{'@' * bool(instance)}.service" in NAMES
         if instance:
