@@ -28,6 +28,11 @@ def logging_server(
         yield url, home / "server.log"
 
 
+def whole_lines(path: Path) -> list[dict[str, Any]]:
+    """What the log has so far; its last line may still be written."""
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
 async def test_each_line_about_a_run_names_run_thread_and_request(logging_server: tuple[str, Path]) -> None:
     url, path = logging_server
     with running_receiver() as receiver:
@@ -45,7 +50,7 @@ async def test_each_line_about_a_run_names_run_thread_and_request(logging_server
             return "Delivered a callback" in path.read_text()
 
         await until(delivered, "the callback is delivered")
-    lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = whole_lines(path)
     about = [line for line in lines if run_id in json.dumps(line)]
     told = {line["event"].split(":")[0].split(".")[0] for line in about}
     assert {"Starting background run", "Delivered a callback"} <= told
@@ -64,8 +69,13 @@ async def test_a_request_id_that_is_no_text_costs_no_request(logging_server: tup
             assert answer.status_code == 200, answer.text
             thread_id = answer.json()["thread_id"]
             await http.get(f"/threads/{thread_id}", headers={b"x-request-id": given})
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            assert any(line.get("request_id") == shown for line in lines if thread_id in json.dumps(line))
+
+            async def is_shown(thread_id: str = thread_id, shown: str = shown) -> bool:
+                about = [line for line in whole_lines(path) if thread_id in json.dumps(line)]
+                return any(line.get("request_id") == shown for line in about)
+
+            # The line is written once the answer is.
+            await until(is_shown, f"the log has {shown}")
 
 
 def test_what_migrations_say_is_an_object_a_line(services: Services, tmp_path: Path) -> None:
